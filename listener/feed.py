@@ -1,0 +1,101 @@
+"""The contract of a feed: one ordered, resumable sequence of committed changes.
+
+- Order: changes come in the datastore's commit order; positions only go forward.
+- At least once: after a position was stored, a resumed feed gives everything after it, perhaps something before
+  it again. It never skips: what it can't prove it did not miss raises `PositionLost`.
+- Images: `before` and `after` are exactly the committed rows, or None when the datastore doesn't give them.
+- A feed has no effects in the registry; the follower stores positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from registry.records import Stamp
+
+Position = Mapping[str, Any]
+
+
+class Kind(StrEnum):
+    """What happened to a row, or to the whole relation (`OTHER`: dropped, renamed, truncated)."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row's change.
+
+    `touched` are the dotted paths that an update changed, None when unknown (a replaced row). `key` and the rows
+    are raw bytes in the datastore's own form.
+    """
+
+    relation: str
+    kind: Kind
+    stamp: Stamp
+    key: bytes | None = None
+    before: bytes | None = None
+    after: bytes | None = None
+    touched: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some changes, and the position after them.
+
+    `documents` are the models whose documents changed, None when any may have; `versions` those that published one.
+    """
+
+    changes: tuple[Change, ...]
+    position: Position
+    documents: frozenset[Any] | None = frozenset()
+    versions: frozenset[str] = frozenset()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing happened that anybody waits for."""
+        return not self.changes and self.documents == frozenset() and not self.versions
+
+
+class Feed(Protocol):
+    """One feed. Used by one thread, but for `close`."""
+
+    name: str
+    kind: str
+
+    def identity(self) -> str:
+        """Which datastore this is: another one after a restore or a new replica set, though the address is the same."""
+
+    def start(self, relations: frozenset[str]) -> Position:
+        """Follow these relations from now on; the position to store.
+
+        Raises:
+            DatastoreUnavailable, DatastoreUnsuitable.
+        """
+
+    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
+        """Follow these relations from a stored position, at which `followed` were followed.
+
+        Raises:
+            PositionLost: the datastore no longer has what comes after it.
+            DatastoreUnavailable, DatastoreUnsuitable.
+        """
+
+    def next(self, timeout_s: float) -> Batch | None:
+        """The next batch, waiting so long for one; None when nothing came, not even progress.
+
+        Raises:
+            PositionLost, DatastoreUnavailable.
+        """
+
+    def stamp(self, position: Position) -> Stamp:
+        """A cut at this stamp covers exactly what lies before the position."""
+
+    def close(self) -> None:
+        """Give the connection back. Twice is safe."""

@@ -1,0 +1,206 @@
+"""The reconcile loop: for every model that something happened to, decide, act, and say so. Runs in one thread.
+
+Level triggered: a model is looked at again whenever its rows may have changed, and at the time its decision names.
+Looking once too often costs a read.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from listener.catalogue import Catalogue, Entry
+from listener.policy import Decision, decide, next_schedule
+from listener.status import differs, invalid_status, model_status
+from registry.errors import FitBusy, NotFound, WorkerLost
+from registry.records import Fit, FitState, Pending
+from registry.store import Store
+from trainers.executor import Executor, FitOrder
+from trainers.fit import new_fit
+
+log: Any = structlog.get_logger("refitd.reconcile")
+
+#: Fits handed to the executor at once; more stay in the registry, due.
+IN_FLIGHT = 64
+#: A fit's own progress from queued to running is looked at this long after it began.
+_LOOK_AGAIN_S = 0.3
+_LONGEST_WAIT_S = 5.0
+
+
+class Reconciler:
+    """Turns pending work into fits, and rows into statuses."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, executor: Executor, order: FitOrder, owner: str) -> None:
+        """`order` is the pattern of every order: its fit is replaced."""
+        self._store, self._catalogue, self._executor = store, catalogue, executor
+        self._order, self._owner = order, owner
+        self._wake = threading.Condition()
+        self._dirty: set[Any] = set()
+        self._rows: dict[str, Pending] = {}
+        self._due: list[tuple[datetime, str]] = []
+        self._due_at: dict[str, datetime] = {}
+        self._statuses: dict[Any, Mapping[str, Any]] = {}
+        self._waiting_for_slot: set[str] = set()
+
+    def look(self, models: Iterable[Any], rows: Mapping[str, Pending] | None = None) -> None:
+        """Have these models looked at soon. From any thread."""
+        with self._wake:
+            self._dirty.update(models)
+            self._rows.update(rows or {})
+            self._wake.notify()
+
+    def ended(self, fit: str, model: str, error: str | None) -> None:
+        """A task of the executor has ended; `error` if the worker itself could not say how. From any thread."""
+        if error is not None and self._store.fits.end(fit, FitState.LOST, error):
+            log.warning("fit lost", fit=fit, model=model, error=error)
+        with self._wake:
+            waiting = [*self._waiting_for_slot]
+        self.look([model, *waiting])
+
+    def step(self) -> None:
+        """Wait until something is to do, and do it.
+
+        Raises:
+            DatastoreUnavailable: what was to do is still marked so.
+        """
+        models, rows = self._next()
+        try:
+            self._reconcile(models, rows)
+        except BaseException:
+            self.look(models)
+            raise
+
+    def _next(self) -> tuple[set[Any], dict[str, Pending]]:
+        with self._wake:
+            if not self._dirty:
+                self._wake.wait(self._seconds_to_next())
+            models, self._dirty = self._dirty, set()
+            rows, self._rows = self._rows, {}
+        if not self._due:
+            return models, rows
+        now = self._store.now()
+        while self._due and self._due[0][0] <= now:
+            at, model = heapq.heappop(self._due)
+            if self._due_at.get(model) == at:
+                del self._due_at[model]
+                models.add(model)
+                rows.pop(model, None)
+        return models, rows
+
+    def _seconds_to_next(self) -> float:
+        if not self._due:
+            return _LONGEST_WAIT_S
+        wait = (self._due[0][0] - self._store.now()).total_seconds()
+        return min(max(wait, 0.0), _LONGEST_WAIT_S)
+
+    def _reconcile(self, models: set[Any], known: Mapping[str, Pending]) -> None:
+        entries = self._catalogue.entries
+        for gone in [model for model in models if model not in entries]:
+            self._forget(gone)
+        present = [entries[model] for model in models if model in entries]
+        missing = [one.name for one in present if isinstance(one.name, str) and one.name not in known]
+        rows = {**known, **(self._store.fits.pending(missing) if missing else {})}
+        for entry in present:
+            if entry.document is None:
+                state = rows.get(entry.name) if isinstance(entry.name, str) else None
+                self._tell(entry, invalid_status(entry.faults, state))
+            else:
+                self._settle(entry, rows[entry.name])
+
+    def _settle(self, entry: Entry, state: Pending) -> None:
+        """Decide about one valid model, and act."""
+        document = entry.document
+        assert document is not None  # the caller asked
+        now = self._store.now()
+        state = self._scheduled(entry, state, now)
+        decision = decide(document, state, now)
+        if decision.due(now):
+            fit = self._start(entry, state, decision, now)
+            if fit is not None:
+                self._look_at(entry.name, now, _LOOK_AGAIN_S)
+                return
+        elif decision.due_at is not None:
+            self._push(entry.name, decision.due_at)
+        if state.fit:
+            self._look_at(entry.name, now, _LONGEST_WAIT_S)
+        self._tell(entry, self._status(entry, state, decision))
+
+    def _scheduled(self, entry: Entry, state: Pending, now: datetime) -> Pending:
+        """The pending row with the due time of the document's schedule: a row, so that none is forgotten."""
+        document = entry.document
+        assert document is not None
+        cron = document.retrain.schedule
+        if state.schedule == cron:
+            return state
+        due_at = next_schedule(document, now)
+        self._store.fits.schedule(entry.name, cron, due_at)
+        return replace(state, schedule=cron, due_at=due_at)
+
+    def _start(self, entry: Entry, state: Pending, decision: Decision, now: datetime) -> Fit | None:
+        """Claim a fit and hand it to the executor; None when another one was faster, or there is no room now."""
+        document = entry.document
+        assert document is not None
+        if not self._has_room(entry.name):
+            return None
+        reason = {"kind": decision.kind, **state.outstanding.as_dict(), "why": decision.why}
+        draft = new_fit(
+            self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound
+        )
+        try:
+            fit = self._store.fits.start(replace(draft, next_due=next_schedule(document, now)))
+        except FitBusy:
+            return None
+        log.info("fit", model=fit.model, fit=fit.id, why=decision.why, attempt=fit.attempt)
+        try:
+            self._executor.start(
+                replace(self._order, fit=fit), lambda id_, error: self.ended(id_, fit.model, error)
+            )
+        except WorkerLost as error:
+            self._store.fits.end(fit.id, FitState.FAILED, str(error))
+            self.look([entry.name])
+        return fit
+
+    def _has_room(self, model: str) -> bool:
+        """Whether the executor takes another fit; a model that must wait is looked at when one ends."""
+        full = len(self._executor.running()) >= IN_FLIGHT
+        with self._wake:
+            if full:
+                self._waiting_for_slot.add(model)
+            else:
+                self._waiting_for_slot.discard(model)
+        return not full
+
+    def _status(self, entry: Entry, state: Pending, decision: Decision) -> dict[str, Any]:
+        document = entry.document
+        assert document is not None
+        fit_state = self._store.fits.get(state.fit).state if state.fit else None
+        try:
+            live: int | None = self._store.versions.live(document.id).number
+        except NotFound:
+            live = None
+        return model_status(document, state, decision, fit_state, live)
+
+    def _tell(self, entry: Entry, status: Mapping[str, Any]) -> None:
+        told = self._statuses.get(entry.name, entry.raw.get("status"))
+        if differs(told if isinstance(told, Mapping) else None, status):
+            self._store.documents.set_status(entry.name, {**status, "at": self._store.now()})
+            self._statuses[entry.name] = status
+
+    def _forget(self, model: Any) -> None:
+        self._statuses.pop(model, None)
+        self._due_at.pop(model, None)
+        if isinstance(model, str):
+            self._store.fits.forget(model)
+
+    def _look_at(self, model: str, now: datetime, after_s: float) -> None:
+        self._push(model, now + timedelta(seconds=after_s))
+
+    def _push(self, model: str, at: datetime) -> None:
+        self._due_at[model] = at
+        heapq.heappush(self._due, (at, model))

@@ -1,0 +1,81 @@
+"""What a model's `status` says: pure, from its document's faults, its pending row and its fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from listener.policy import Decision
+from registry.document import ModelDocument
+from registry.errors import Fault
+from registry.records import FitState, Pending
+
+#: Every value of `status.state`.
+STATES = ("invalid", "waiting", "queued", "fitting", "fresh", "failing", "paused")
+
+
+def invalid_status(faults: Iterable[Fault], state: Pending | None) -> dict[str, Any]:
+    """The status of a document with faults. Versions it had stay live."""
+    listed = list(faults)
+    return {
+        "state": "invalid",
+        "error": "; ".join(str(fault) for fault in listed),
+        "faults": [{"path": fault.path, "message": fault.message} for fault in listed],
+        "live": None,
+        "pending": state.outstanding.total if state else 0,
+        "reason": None,
+        "fit": None,
+    }
+
+
+def model_status(
+    document: ModelDocument, state: Pending, decision: Decision, fit_state: FitState | None, live: int | None
+) -> dict[str, Any]:
+    """The status of a valid document.
+
+    Args:
+        fit_state: the state of the fit under way, if there is one.
+        live: the live version's number.
+    """
+    failure = state.failure
+    error = failure.error if failure and failure.spec_hash == document.spec_hash() else None
+    return {
+        "state": _state(document, state, fit_state, error),
+        "error": error,
+        "live": live,
+        "pending": state.outstanding.total,
+        "reason": decision.why,
+        "fit": state.fit,
+        "failures": failure.count if failure and error else 0,
+        "fitted_at": state.published.at if state.published else None,
+        "pending_since": state.since,
+        "due_at": _shown(decision.due_at),
+    }
+
+
+def is_fresh(document: ModelDocument, state: Pending) -> bool:
+    """Whether the newest version is of this document and covers every matching change."""
+    published = state.published
+    return bool(published and published.spec_hash == document.spec_hash() and not state.outstanding.total)
+
+
+def _state(document: ModelDocument, state: Pending, fit_state: FitState | None, error: str | None) -> str:
+    if state.fit:
+        return "fitting" if fit_state is FitState.RUNNING else "queued"
+    if document.paused:
+        return "paused"
+    if error:
+        return "failing"
+    return "fresh" if is_fresh(document, state) else "waiting"
+
+
+def _shown(at: datetime | None) -> datetime | None:
+    """To the millisecond, as the datastore keeps it: so that comparing with what is stored works."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000) if at else None
+
+
+def differs(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    """Whether a status is worth writing: something but its times changed."""
+    watched = ("state", "error", "live", "pending", "reason", "fit", "faults")
+    return old is None or any(old.get(key) != new.get(key) for key in watched)

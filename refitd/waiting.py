@@ -1,0 +1,141 @@
+"""Waiting until a model is fresh, has a version, or a fit has ended."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from refitd.signals import until
+from refitd.standing import Standing, following, stand
+from registry.errors import DocumentInvalid, Fault, FitError, RefitdError, TimeLimit
+from registry.records import Fit, Stamp
+from registry.store import Store
+from registry.trust import Trust
+
+#: How long nobody may follow the datastore before we say so.
+_PATIENCE_S = 10.0
+
+
+def wait_fresh(store: Store, trust: Trust, model: str, timeout_s: float | None) -> Standing:
+    """Wait until the model's newest version covers every matching change that was committed before this call.
+
+    Raises:
+        DocumentInvalid: its document has faults.
+        FitError: its fits fail; carries the error of the newest.
+        TimeLimit: the time is over; says how it stands.
+        RefitdError: it is paused, so that it would never be.
+        NotFound: there is no such model, or it was removed meanwhile.
+    """
+    waiter = _Fresh(store, trust, model)
+    if until(store, waiter.look, timeout_s):
+        return waiter.standing
+    standing = waiter.standing
+    hint = "" if following(store) else "; no daemon follows this datastore: start one with `refitd run`"
+    raise TimeLimit(
+        f"{model} is not fresh after {timeout_s:g} s: it is {standing.state}, {standing.status.get('reason')}{hint}"
+    )
+
+
+class _Fresh:
+    """One look after another at a model that should become fresh."""
+
+    def __init__(self, store: Store, trust: Trust, model: str) -> None:
+        self._store, self._trust, self._model = store, trust, model
+        self._asked = newest_stamp(store)
+        self._since = time.monotonic()
+        self._warned = False
+        self.standing = stand(store, trust, model)
+
+    def look(self) -> bool:
+        """Whether it is fresh now. Raises what will keep it from that."""
+        self.standing = one = stand(self._store, self._trust, self._model)
+        if one.state == "invalid":
+            raise DocumentInvalid(_faults_of(one))
+        if one.state == "failing":
+            raise FitError(f"{one.model} is failing: {one.error}")
+        if one.state == "paused" and not self._settled(one):
+            raise RefitdError(
+                f"{one.model} is paused and {one.status['pending']} changes are pending; resume it first"
+            )
+        self._warn()
+        return self._settled(one) and self._covered(one)
+
+    def _settled(self, one: Standing) -> bool:
+        waiting = one.decision and one.decision.due_at and one.decision.kind != "schedule"
+        return one.fresh and one.pending.fit is None and not waiting
+
+    def _covered(self, one: Standing) -> bool:
+        """Whether what was committed before the call can't be missing: the newest version read the rows later than that,
+        or the feed has gone over all of it without finding a match."""
+        if self._asked is None:
+            return True
+        published = one.pending.published
+        if published and not self._store.newer(published.cut, self._asked):
+            return True
+        stamps = (position_stamp(row.position, self._store) for row in self._store.feeds.all())
+        return any(not self._store.newer(stamp, self._asked) for stamp in stamps if stamp is not None)
+
+    def _warn(self) -> None:
+        if (
+            not self._warned
+            and time.monotonic() - self._since > _PATIENCE_S
+            and following(self._store) is None
+        ):
+            self._warned = True
+            warnings.warn(f"{self._model} waits, but no daemon follows this datastore: start one with `refitd run`",
+                          stacklevel=5)  # fmt: skip
+
+
+def wait_published(store: Store, trust: Trust, model: str, timeout_s: float | None) -> Standing:
+    """Wait until the model has a live version, fresh or not. Raises as `wait_fresh` does."""
+    seen: list[Standing] = []
+
+    def look() -> bool:
+        one = stand(store, trust, model)
+        seen[:] = [one]
+        if one.live is None and one.state == "invalid":
+            raise DocumentInvalid(_faults_of(one))
+        if one.live is None and one.state == "failing":
+            raise FitError(f"{one.model} is failing: {one.error}")
+        return one.live is not None
+
+    if until(store, look, timeout_s):
+        return seen[0]
+    raise TimeLimit(f"{model} has no live version after {timeout_s:g} s: it is {seen[0].state}")
+
+
+def wait_ended(store: Store, fit: str, told: Callable[[Fit], None] | None = None) -> Fit:
+    """Wait until a fit has ended; `told` sees it whenever something of it may have changed."""
+    newest: list[Fit] = []
+
+    def look() -> bool:
+        newest[:] = [store.fits.get(fit)]
+        if told:
+            told(newest[0])
+        return newest[0].state.ended
+
+    until(store, look, None)
+    return newest[0]
+
+
+def newest_stamp(store: Store) -> Stamp | None:
+    """A stamp that covers everything committed by now; None where the store has no such thing."""
+    from registry.mongo.store import MongoStore
+
+    if not isinstance(store, MongoStore):
+        return None
+    from registry.mongo.connection import translated
+
+    return translated(store.connection.database.command)("ping").get("operationTime")
+
+
+def position_stamp(position: Any, store: Store) -> Stamp | None:
+    """The stamp up to which a feed's stored position covers everything."""
+    values = position.values() if position else ()
+    return next((value for value in values if store.show_stamp(value) is not None), None)
+
+
+def _faults_of(one: Standing) -> list[Fault]:
+    return [Fault(fault["path"], fault["message"]) for fault in one.status.get("faults", ())]

@@ -1,0 +1,89 @@
+"""A model document judged whole: its shape, its selects, and what its trainer says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from registry.document import ModelDocument
+from registry.errors import DocumentInvalid, Fault, NotFound
+from registry.mongo_select import parse_mongo_select
+from registry.mongo_watch import is_volatile
+from registry.trust import Trust
+from trainers.catalog import trainer
+
+
+def check_document(raw: Mapping[str, Any], trust: Trust) -> ModelDocument:
+    """The validated document.
+
+    Raises:
+        DocumentInvalid: it has faults. All of them are named, each with its path; what can only be judged in a
+            document of the right shape is judged once it has that.
+    """
+    faults: list[Fault] = []
+    document: ModelDocument | None
+    try:
+        document = ModelDocument.parse(raw)
+    except DocumentInvalid as error:
+        faults += error.faults
+        document = _without(raw, error)
+    if document is not None:
+        faults += [fault for fault in _deep_faults(document, trust) if not _told(fault, faults)]
+    if faults:
+        raise DocumentInvalid(faults)
+    assert document is not None  # no faults, so it was parsed
+    return document
+
+
+def _deep_faults(document: ModelDocument, trust: Trust) -> Iterator[Fault]:
+    yield from _select_faults(document)
+    try:
+        judge = trainer(document.trainer)
+    except NotFound as error:
+        yield Fault("trainer", str(error))
+        return
+    yield from judge.check(document, trust)
+
+
+def _select_faults(document: ModelDocument) -> Iterator[Fault]:
+    selects = {"training_select": document.training_select}
+    if document.validation and document.validation.select is not None:
+        selects["validation.select"] = document.validation.select
+    for path, select in selects.items():
+        if isinstance(select, str):
+            yield Fault(path, "is SQL, but the datastore is MongoDB: write {collection: …, filter: …}")
+            continue
+        try:
+            parsed = parse_mongo_select(select)
+        except DocumentInvalid as error:
+            yield from (fault.under(path) for fault in error.faults)
+            continue
+        if not document.retrain.schedule:
+            for place in is_volatile(parsed):
+                yield Fault(
+                    f"{path}.{place}",
+                    "depends on the time or on chance, so no change tells when its rows change; add retrain.schedule",
+                )
+
+
+def _told(fault: Fault, faults: list[Fault]) -> bool:
+    return any(fault.path == one.path or fault.path.startswith(f"{one.path}.") for one in faults)
+
+
+#: Stand-ins for faulty fields, so that the others can still be judged in depth.
+_PLACEHOLDERS: Mapping[str, Any] = {
+    "_id": "placeholder",
+    "train_X": "_base",
+    "retrain": {"schedule": "0 0 * * *"},
+}
+
+
+def _without(raw: Mapping[str, Any], error: DocumentInvalid) -> ModelDocument | None:
+    """The document without its faulty fields; None when too little is left to judge the rest."""
+    faulty = {fault.path.partition(".")[0] for fault in error.faults}
+    rest = {key: value for key, value in raw.items() if key not in faulty}
+    filled = {name: value for name, value in _PLACEHOLDERS.items() if name in faulty}
+    try:
+        return ModelDocument.parse(rest | filled)
+    except DocumentInvalid:
+        return None

@@ -1,0 +1,119 @@
+"""The local executor: a child process a fit, forked from a server that has the frameworks imported already."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
+
+from trainers import worker
+from trainers.executor import Ended, FitOrder
+
+_PR_SET_PDEATHSIG = 1
+
+
+class LocalExecutor:
+    """See `trainers.executor.Executor`. At most one fit a core at a time; the others wait their turn."""
+
+    bound = True
+
+    def __init__(self, slots: int | None = None) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["trainers.worker", "trainers.local"])
+        self._turns = ThreadPoolExecutor(slots or os.cpu_count() or 1, thread_name_prefix="fit")
+        self._lock = threading.Lock()
+        self._waiting: set[str] = set()
+        self._processes: dict[str, ForkServerProcess] = {}
+        self._closed = False
+
+    def start(self, order: FitOrder, ended: Ended) -> None:
+        """Queue a fit; returns at once."""
+        with self._lock:
+            self._waiting.add(order.fit.id)
+        self._turns.submit(self._run, order, ended)
+
+    def cancel(self, fit: str, grace_s: float) -> None:
+        """End a fit's process, after `grace_s`."""
+        with self._lock:
+            self._waiting.discard(fit)
+            process = self._processes.get(fit)
+        if process:
+            threading.Thread(target=_end, args=(process, grace_s), daemon=True).start()
+
+    def warm(self, trainers: frozenset[str]) -> None:
+        """Start the fork server, with the trainers' modules imported where it isn't running yet."""
+        modules = [f"trainers.{name}" for name in trainers]
+        self._context.set_forkserver_preload(["trainers.worker", "trainers.local", *modules])
+        self._turns.submit(self._start_server)
+
+    def running(self) -> frozenset[str]:
+        """The fits it was given that have not ended."""
+        with self._lock:
+            return frozenset(self._waiting) | frozenset(self._processes)
+
+    def close(self, wait_s: float) -> None:
+        """Wait so long for what runs, then end it."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            processes = list(self._processes.values())
+        until = time.monotonic() + wait_s
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+            _end(process, 0.0)
+        self._turns.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, order: FitOrder, ended: Ended) -> None:
+        fit = order.fit.id
+        process = self._context.Process(target=_child, args=(order,), name=f"fit-{fit}", daemon=True)
+        with self._lock:
+            if fit not in self._waiting or self._closed:
+                return
+            self._waiting.discard(fit)
+            process.start()
+            self._processes[fit] = process
+        process.join()
+        with self._lock:
+            del self._processes[fit]
+        ended(fit, _how_it_ended(process))
+
+    def _start_server(self) -> None:
+        process = self._context.Process(target=os.getpid, daemon=True)
+        process.start()
+        process.join()
+
+
+def _child(order: FitOrder) -> None:
+    """The child's whole life. The fork server ends with the daemon, and this ends with the fork server."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.work(order)
+
+
+def _die_with_parent() -> None:
+    prctl: Callable[..., int] | None = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:  # Linux; elsewhere a fit outlives a killed daemon, and is fenced off
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: BaseProcess, grace_s: float) -> None:
+    process.join(grace_s)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _how_it_ended(process: BaseProcess) -> str | None:
+    code = process.exitcode
+    if code == 0:
+        return None
+    if code is not None and code < 0:
+        return f"the fit's process was killed by {signal.Signals(-code).name}; was it out of memory?"
+    return f"the fit's process ended with code {code}"

@@ -1,0 +1,207 @@
+"""Raw batches of BSON documents → Arrow columns, exactly: every value's type byte is looked at.
+
+| in MongoDB | column |
+|---|---|
+| int, long | int64; float64 beside doubles, if none of them lies beyond ±2**53 |
+| double, decimal | float64; a decimal becomes the nearest double, NaN stays NaN |
+| bool, string, date, binary | bool, string, timestamp[ms] (UTC), binary |
+| ObjectId | string: its 24 hex digits |
+| array | list, of doubles where it holds numbers |
+| object | struct |
+| null, undefined, no such field | null |
+
+Anything else, and types that don't go together, is an error that names the field and a row.
+
+(Not pymongoarrow, which is a little slower and loses what it didn't expect: NaN becomes null in a column of any
+type, 2.5 becomes 2 in one of whole numbers, and a string null without a schema.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from registry.errors import RowsUnusable
+from trainers.bson_arrays import KINDS, NULLS, OTHERS, Namer, Valid, decode, numbers, scalars, vectors
+from trainers.bson_scan import ARRAY, DOCUMENT, Found, Template, documents, locate, spread
+from trainers.row_keys import row_keys
+from trainers.rows import KEY
+from trainers.values import NUMBERS, Shape, build, imprecise, unusable
+
+
+@dataclass(slots=True)
+class _Node:
+    """What is wanted of the documents at one depth."""
+
+    column: str | None = None
+    children: dict[bytes, _Node] = field(default_factory=dict)
+    template: Template = field(default_factory=Template)
+
+
+class MongoColumns:
+    """Collects batches; gives them back as record batches of one schema, with `KEY`.
+
+    Holds the Arrow columns of what was added, which is about what the rows take on the wire.
+    """
+
+    def __init__(self, fields: tuple[str, ...] | None) -> None:
+        """`fields`: dotted paths; None: every top-level field but `_id`."""
+        self._fields, self._root = fields, _Node()
+        self._columns: dict[str, _Column] = {}
+        self._keys: list[NDArray[np.uint64]] = []
+        self.rows = 0
+        for name in fields or ():
+            node = self._root
+            for part in name.encode().split(b"."):
+                node = node.children.setdefault(part, _Node())
+            node.column = name
+            self._columns[name] = _Column(name)
+
+    def add(self, raw: bytes) -> None:
+        """Take in a batch: BSON documents, one after another.
+
+        Raises:
+            RowsUnusable: a field holds types that don't go together, or one that no column can hold.
+        """
+        docs = documents(raw)
+        if not docs.count:
+            return
+        wanted = None if self._fields is None else {b"_id", *self._root.children}
+        found = locate(docs, self._root.template, wanted)
+        ids = found.get(b"_id")
+        who = partial(_who, ids, self.rows)
+        batch = len(self._keys)
+        self._keys.append(row_keys(ids, docs.count, self.rows))
+        self.rows += docs.count
+        for name, one in self._named(found, who):
+            self._columns.setdefault(name, _Column(name)).add(batch, one, who)
+
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        """All batches, in the order they were added; none for no rows.
+
+        Raises:
+            RowsUnusable: a column's numbers, over all batches, can't be held exactly.
+        """
+        counts = [len(keys) for keys in self._keys]
+        names = [*self._columns, KEY]
+        columns = [column.finish(counts) for column in self._columns.values()]
+        for batch, keys in enumerate(self._keys):
+            arrays = [*(column[batch] for column in columns), pa.array(keys)]
+            yield pa.RecordBatch.from_arrays(arrays, names=names)
+
+    def _named(self, found: Mapping[bytes, Found], who: Namer) -> Iterator[tuple[str, Found]]:
+        if self._fields is None:
+            return ((name.decode(), one) for name, one in found.items() if name != b"_id")
+        return _descend(self._root, found, "", who)
+
+
+def _descend(node: _Node, found: Mapping[bytes, Found], path: str, who: Namer) -> Iterator[tuple[str, Found]]:
+    """The columns wanted below a node, among what was found of its children."""
+    for name, child in node.children.items():
+        one = found.get(name)
+        if one is None:
+            continue
+        if child.column is not None:
+            yield child.column, one
+        if child.children:
+            inside = path + name.decode()
+            yield from _descend(child, _inner(child, one, inside, who), f"{inside}.", who)
+
+
+def _inner(node: _Node, outer: Found, path: str, who: Namer) -> dict[bytes, Found]:
+    """What is wanted of the sub-documents found at a path; nothing where there is none."""
+    lists = np.flatnonzero(outer.types == ARRAY)
+    if len(lists):
+        below = ".".join([path, next(iter(node.children)).decode()])
+        raise RowsUnusable(
+            f"`{below}` leads through a list (`{path}` of {who(int(lists[0]))}); "
+            "take one value from it with a pipeline ($first, $avg, $size, ...), or train on the list itself"
+        )
+    count = len(outer.types)
+    rows = np.flatnonzero(outer.types == DOCUMENT)
+    if len(rows) == count:
+        return locate(outer.spots, node.template, node.children.keys())
+    found = locate(outer.spots.only(rows), node.template, node.children.keys())
+    return {name: spread(one, rows, count) for name, one in found.items()}
+
+
+def _who(ids: Found | None, before: int, row: int) -> str:
+    """A row's name in messages."""
+    if ids is None or not ids.types[row]:
+        return f"row {before + row}"
+    return f"_id {decode(ids.spots.raw, int(ids.types[row]), ids.spots.one(row))!r}"
+
+
+class _Column:
+    """One column, as far as it was read."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._shape = path, Shape()
+        self._pieces: dict[int, pa.Array] = {}
+
+    def add(self, batch: int, found: Found, who: Namer) -> None:
+        """Take in a batch's values.
+
+        Raises:
+            RowsUnusable: they don't go together with each other, or with those before.
+        """
+        types = found.types
+        seen = np.flatnonzero(np.bincount(types, minlength=256)).tolist()
+        present = [kind for kind in seen if kind not in NULLS]
+        for first, kind in sorted((int(np.argmax(types == kind)), kind) for kind in present):
+            if kind not in KINDS:
+                raise unusable(self._path, OTHERS[kind], who(first))
+            self._shape.note(KINDS[kind], partial(who, first))
+        if present:
+            self._shape.arrow(self._path)  # refuses what doesn't go together
+            valid = None if len(present) == len(seen) else ~np.isin(types, NULLS)
+            self._pieces[batch] = self._piece(found, valid, present, who)
+
+    def _piece(self, found: Found, valid: Valid, present: list[int], who: Namer) -> pa.Array:
+        kind = KINDS[present[0]]
+        if kind in NUMBERS:
+            return numbers(self._path, found, valid, present, who)
+        if kind == "list":
+            read = vectors(found, valid)
+            if read is not None:
+                self._shape.item().note(read[0], partial(who, int(np.argmax(found.types == ARRAY))))
+                return read[1]
+        if kind in ("list", "object"):
+            return self._nested(found, who)
+        return scalars(self._path, kind, found.spots, valid)
+
+    def _nested(self, found: Found, who: Namer) -> pa.Array:
+        """Lists and sub-documents, decoded one by one."""
+        raw, values = found.spots.raw, []
+        for row, (kind, at) in enumerate(zip(found.types.tolist(), found.spots.at.tolist(), strict=True)):
+            value = None if kind in NULLS else decode(raw, kind, at)
+            values.append(self._shape.take(value, self._path, partial(who, row)))
+        return build(values, self._shape.arrow(self._path), self._path)
+
+    def finish(self, counts: list[int]) -> list[pa.Array]:
+        """An array for each batch, of these lengths, all of one type.
+
+        Raises:
+            RowsUnusable: numbers can't be held exactly in the type that all of them need.
+        """
+        kind = self._shape.arrow(self._path)
+        pieces = [self._pieces.pop(batch, None) for batch in range(len(counts))]
+        return [
+            pa.nulls(count, kind) if piece is None else self._cast(piece, kind)
+            for piece, count in zip(pieces, counts, strict=True)
+        ]
+
+    def _cast(self, piece: pa.Array, kind: pa.DataType) -> pa.Array:
+        if piece.type == kind:
+            return piece
+        if pa.types.is_nested(kind):
+            return build(piece.to_pylist(), kind, self._path)
+        try:
+            return piece.cast(kind)
+        except pa.ArrowInvalid as error:
+            raise imprecise(self._path, error) from None

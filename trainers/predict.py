@@ -1,0 +1,46 @@
+"""A published version, loaded: its artifact checked by digest, ready to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from registry.document import ModelDocument
+from registry.records import Version
+from registry.store import Store
+from registry.trust import Trust
+from trainers.catalog import trainer
+from trainers.trainer import Fitted, Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A version in memory."""
+
+    version: Version
+    document: ModelDocument
+    fitted: Fitted
+    trainer: Trainer
+
+    @property
+    def model(self) -> Any:
+        """The fitted object itself, e.g. the scikit-learn estimator."""
+        return self.fitted.model
+
+    def predict(self, rows: Any) -> Any:
+        """Predictions for rows as `trainers.trainer.Trainer.predict` takes them."""
+        return self.trainer.predict(self.document, self.fitted, rows)
+
+
+def load_version(store: Store, version: Version, trust: Trust) -> LoadedModel:
+    """Fetch, check and load a version's artifact.
+
+    Raises:
+        NotFound: the artifact is gone.
+        ArtifactCorrupt: its bytes are not those that were published.
+        Untrusted: it holds types that the operator did not allow.
+    """
+    document = ModelDocument.parse(version.document)
+    kind = trainer(document.trainer)
+    data = store.artifacts.get(version.draft.digest)
+    return LoadedModel(version, document, kind.load(data, document, trust), kind)

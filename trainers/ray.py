@@ -1,0 +1,138 @@
+"""The Ray executor: fits are tasks on warm workers. The only file that imports Ray."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from registry.document import ModelDocument
+from registry.errors import SettingsInvalid, WorkerLost
+from trainers import worker
+from trainers.executor import Ended, FitOrder
+
+_LOOPBACK = ("127.", "localhost", "[::1]")
+_CONNECT_S = 60
+
+
+class RayExecutor:
+    """See `trainers.executor.Executor`.
+
+    Fits on a cluster that was running before us go on when we stop; a cluster that we started ends with us.
+    """
+
+    def __init__(self, address: str | None = None, *, num_cpus: int | None = None) -> None:
+        """Connect to the cluster at `address` (`ray://HOST:10001`, or `HOST:PORT` of its head), or start one here.
+
+        Raises:
+            SettingsInvalid: the address is another machine's and Ray's token authentication is switched off.
+            WorkerLost: no cluster answers there.
+        """
+        _refuse_open_cluster(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self.bound = address is None
+        self._refs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        try:
+            _connect(address, num_cpus)
+        except (ConnectionError, RayError, RuntimeError, TimeoutError, ValueError) as error:
+            raise WorkerLost(f"no Ray cluster answers at {address or 'this machine'}: {error}") from error
+        self._task = ray.remote(max_retries=0)(worker.work)
+        self._warm = ray.remote(max_retries=0, num_cpus=1)(_warm)
+
+    def start(self, order: FitOrder, ended: Ended) -> None:
+        """Submit a fit as one task, never retried by Ray."""
+        fit = order.fit
+        resources = ModelDocument.parse(fit.document).resources
+        options: dict[str, Any] = {
+            "num_cpus": resources.num_cpus,
+            "num_gpus": resources.num_gpus,
+            "name": f"refitd fit {fit.model} {fit.id}",
+        }
+        if resources.memory:
+            options["memory"] = resources.memory
+        try:
+            ref = self._task.options(**options).remote(order)
+        except (RayError, ConnectionError, RuntimeError) as error:
+            raise WorkerLost(f"Ray takes no fits now: {error}") from error
+        with self._lock:
+            self._refs[fit.id] = ref
+        ref.future().add_done_callback(partial(self._done, fit.id, ended))
+
+    def cancel(self, fit: str, grace_s: float) -> None:
+        """Cancel a fit's task; its worker process is killed when it has not stopped after `grace_s`."""
+        with self._lock:
+            ref = self._refs.get(fit)
+        if ref is not None:
+            threading.Thread(target=_cancel, args=(ref, grace_s), daemon=True).start()
+
+    def warm(self, trainers: frozenset[str]) -> None:
+        """Have every idle worker import the trainers: at once on all, so that each lands on another process."""
+        for _ in range(max(1, int(ray.available_resources().get("CPU", 1)))):
+            self._warm.remote(trainers)
+
+    def running(self) -> frozenset[str]:
+        """The fits it was given that have not ended."""
+        with self._lock:
+            return frozenset(self._refs)
+
+    def close(self, wait_s: float) -> None:
+        """Wait so long for what runs; end it, and the cluster, if we started that."""
+        until = time.monotonic() + wait_s
+        while self.bound and self.running() and time.monotonic() < until:
+            with self._lock:
+                refs = list(self._refs.values())
+            ray.wait(refs, num_returns=len(refs), timeout=max(0.0, until - time.monotonic()))
+            time.sleep(0.01)  # lets the callbacks of what has ended run
+        ray.shutdown()
+
+    def _done(self, fit: str, ended: Ended, future: Any) -> None:
+        with self._lock:
+            self._refs.pop(fit, None)
+        error = future.exception()
+        ended(fit, _how_it_ended(error) if error else None)
+
+
+def _connect(address: str | None, num_cpus: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if address is None:
+        ray.init(num_cpus=num_cpus, include_dashboard=False, **quiet)
+    else:
+        ray.init(address=address, **quiet)
+
+
+def _refuse_open_cluster(address: str | None) -> None:
+    host = (address or "127.").removeprefix("ray://")
+    if host.startswith(_LOOPBACK) or host == "auto" or os.environ.get("RAY_AUTH_MODE", "token") != "disabled":
+        return
+    raise SettingsInvalid(
+        f"the Ray cluster at {address} is on another machine and RAY_AUTH_MODE=disabled: whoever reaches it runs code "
+        "as you; unset RAY_AUTH_MODE (Ray's default is token authentication) on both sides"
+    )
+
+
+def _warm(trainers: frozenset[str]) -> None:
+    worker.warm(trainers)
+    time.sleep(0.2)  # holds this worker while the other tasks find theirs
+
+
+def _cancel(ref: Any, grace_s: float) -> None:
+    ready, _ = ray.wait([ref], timeout=grace_s)
+    if not ready:
+        ray.cancel(ref, force=True)
+
+
+def _how_it_ended(error: BaseException) -> str:
+    if isinstance(error, TaskCancelledError):
+        return "Ray cancelled the fit's task"
+    if isinstance(error, RayTaskError):
+        return f"the fit's worker failed: {str(error).strip().splitlines()[-1]}"
+    return f"the fit's worker is gone ({type(error).__name__}): {str(error).strip().splitlines()[0]}"
+
+

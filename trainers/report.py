@@ -1,0 +1,97 @@
+"""How a running fit tells the registry that it lives, how far it is, and what it logs; and hears that it should stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from registry.errors import Cancelled, DatastoreUnavailable, Fenced, TimeLimit
+from registry.records import Fit
+from registry.store import Store
+
+#: Seconds between heartbeats. The reaper gives a fit up after many of them are missing.
+BEAT_S = 1.0
+_LINES_KEPT = 2000
+
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+class FitReport:
+    """Implements `trainers.trainer.Report` over the registry. Use as a context manager: a thread beats inside it."""
+
+    def __init__(self, store: Store, fit: Fit, timeout_s: float, watch: Watch | None = None) -> None:
+        self._store, self._fit, self._watch = store, fit, watch
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._state: dict[str, Any] = {"stage": "starting", "fraction": None, "message": ""}
+        self._ended: str | None = None
+        self._fenced: Fenced | None = None
+        self.parts: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._beat, name=f"beat-{fit.id}", daemon=True)
+
+    def __enter__(self) -> FitReport:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._tell()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a part of the fit; it is what `progress` shows meanwhile."""
+        self._set(name, None, "")
+        self.check()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[name] = round(self.parts.get(name, 0.0) + time.perf_counter() - began, 6)
+
+    def progress(self, fraction: float | None, message: str) -> None:
+        """See `trainers.trainer.Report`."""
+        self._set(self._state["stage"], fraction, message)
+        self.check()
+
+    def line(self, text: str) -> None:
+        """Log a line of the fit."""
+        with self._lock:
+            if len(self._lines) < _LINES_KEPT:
+                self._lines.append(text)
+
+    def check(self) -> None:
+        """Raise what should end the fit here, if anything should."""
+        if self._fenced:
+            raise self._fenced
+        if self._ended:
+            raise Cancelled(f"cancelled: {self._ended}")
+        if time.monotonic() > self._deadline:
+            raise TimeLimit(f"stopped after {self._timeout_s:g} s, the document's `timeout`; raise it, or select fewer rows")
+
+    def _set(self, stage: str, fraction: float | None, message: str) -> None:
+        with self._lock:
+            self._state = {"stage": stage, "fraction": fraction, "message": message}
+        if self._watch:
+            self._watch(dict(self._state))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            state, lines, self._lines = dict(self._state), self._lines, []
+        try:
+            self._ended = self._store.fits.beat(self._fit.id, self._fit.token, state, lines) or self._ended
+        except Fenced as error:
+            self._fenced = None if self._stop.is_set() else error
+        except DatastoreUnavailable:
+            with self._lock:  # kept for the next beat; a fit that can't beat for long is given up by the reaper
+                self._lines = (lines + self._lines)[-_LINES_KEPT:]
