@@ -22,8 +22,11 @@ _RAW = CodecOptions(document_class=RawBSONDocument)
 _MODELS, _VERSIONS = PREFIX + "models", PREFIX + "versions"
 _BATCH = 1000
 
-#: InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost, FailedToParse (a foreign token's form).
-_LOST = {260, 280, 286, 9}
+#: InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost.
+_LOST = {260, 280, 286}
+#: Refused for what the login may do, or for a server that is busy, moving or going: the position is as good as before.
+_NOT_THE_POSITION = {6, 7, 13, 18, 50, 63, 89, 91, 133, 150, 189, 234, 262, 8000, 9001, 10107, 11600, 11602, 13388}
+_NOT_THE_POSITION |= {13435, 13436}
 _TOO_LARGE = 10334
 
 
@@ -67,7 +70,7 @@ class MongoFeed:
         dropped here.
         """
         token, time = position["token"], position["time"]
-        self._check_time(time)
+        self._check(token, time)
         self._token = token
         self._images = True
         self._open(relations, _from(token) if relations == followed else {"startAtOperationTime": time})
@@ -97,11 +100,15 @@ class MongoFeed:
         if session:
             session.end_session()
 
-    def _check_time(self, time: Timestamp) -> None:
+    def _check(self, token: str, time: Timestamp) -> None:
         """A position in the future is another history's: the server would silently wait for it."""
+        if token_time(token) != time:
+            raise PositionLost(f"the stored position is damaged: its token is not of its time ({time})")
         now: Timestamp = self._connection.client.admin.command("ping").get("operationTime", time)
         if time > now:
-            raise PositionLost(f"the stored position ({time}) is after the server's newest operation ({now}): restored?")
+            raise PositionLost(
+                f"the stored position ({time}) is after the server's newest operation ({now}): restored?"
+            )
 
     @translated
     def _reopen(self) -> None:
@@ -122,6 +129,8 @@ class MongoFeed:
         try:
             cursor = self._connection.database.command(command, session=self._session)["cursor"]
         except OperationFailure as error:
+            if where and error.code not in _NOT_THE_POSITION:  # a damaged token is refused in many ways
+                raise _lost(error) from error
             raise _failed(error) from error
         self._cursor = cursor["id"]
         token: str = cursor["postBatchResumeToken"]["_data"]
@@ -208,6 +217,8 @@ def _followed(relations: frozenset[str]) -> dict[str, Any]:
 
 
 def _failed(error: OperationFailure) -> Exception:
-    if error.code in _LOST:
-        return PositionLost(f"MongoDB can't go on from the stored position: {str(error).split(', full error:')[0]}")
-    return translate(error)
+    return _lost(error) if error.code in _LOST else translate(error)
+
+
+def _lost(error: OperationFailure) -> PositionLost:
+    return PositionLost(f"MongoDB can't go on from the stored position: {str(error).split(', full error:')[0]}")

@@ -149,18 +149,14 @@ class Reconciler:
         if not self._has_room(entry.name):
             return None
         reason = {"kind": decision.kind, **state.outstanding.as_dict(), "why": decision.why}
-        draft = new_fit(
-            self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound
-        )
+        draft = new_fit(self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound)
         try:
             fit = self._store.fits.start(replace(draft, next_due=next_schedule(document, now)))
         except FitBusy:
             return None
         log.info("fit", model=fit.model, fit=fit.id, why=decision.why, attempt=fit.attempt)
         try:
-            self._executor.start(
-                replace(self._order, fit=fit), lambda id_, error: self.ended(id_, fit.model, error)
-            )
+            self._executor.start(replace(self._order, fit=fit), lambda id_, error: self.ended(id_, fit.model, error))
         except WorkerLost as error:
             self._store.fits.end(fit.id, FitState.FAILED, str(error))
             self.look([entry.name])

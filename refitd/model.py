@@ -179,7 +179,7 @@ class Estimator(Model):
 
 
 def name_of(model: Any) -> str:
-    """The name that a model has when it is given none: `SVC` → `svc`, `RandomForestClassifier` → `random-forest-classifier`."""
+    """The name of a model that is given none: `SVC` → `svc`, `KMeans` → `k-means`."""
     parts = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+", type(model).__name__)
     return "-".join(parts).lower() or "model"
 

@@ -33,9 +33,10 @@ def wait_fresh(store: Store, trust: Trust, model: str, timeout_s: float | None) 
         return waiter.standing
     standing = waiter.standing
     hint = "" if following(store) else "; no daemon follows this datastore: start one with `refitd run`"
-    raise TimeLimit(
-        f"{model} is not fresh after {timeout_s:g} s: it is {standing.state}, {standing.status.get('reason')}{hint}"
-    )
+    said = f"it is {standing.state}: {standing.status.get('reason')}"
+    if standing.fresh:
+        said = "its feed has not gone over the newest changes yet"
+    raise TimeLimit(f"{model} is not known to be fresh after {timeout_s:g} s: {said}{hint}")
 
 
 class _Fresh:
@@ -67,8 +68,10 @@ class _Fresh:
         return one.fresh and one.pending.fit is None and not waiting
 
     def _covered(self, one: Standing) -> bool:
-        """Whether what was committed before the call can't be missing: the newest version read the rows later than that,
-        or the feed has gone over all of it without finding a match."""
+        """Whether what was committed before the call can't be missing.
+
+        Either the newest version read the rows after that, or the feed has gone over all of it.
+        """
         if self._asked is None:
             return True
         published = one.pending.published

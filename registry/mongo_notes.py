@@ -151,9 +151,7 @@ class Notes:
                 if literal or not key.startswith("$") or key in DBREF_KEYS:
                     self.plain(each, (*path, key), literal=literal)
                 elif not self.refused(key, (*path, key)):
-                    why = (
-                        "stands in a value, which is compared as a whole; put the condition at a dotted path"
-                    )
+                    why = "stands in a value, which is compared as a whole; put the condition at a dotted path"
                     self.fault((*path, key), f"{shown(key)} {why}")
         elif isinstance(value, list | tuple):
             for at, each in self.sequence(value, path, "a value"):
@@ -174,8 +172,6 @@ class Notes:
         elif not isinstance(value, str) or not value:
             self.fault(path, f"a collection's name is a non-empty string, not {shown(value)}")
         elif value.startswith(("system.", "refitd.")):
-            self.fault(
-                path, f"{shown(value)} holds no rows of yours; select from neither system.* nor refitd.*"
-            )
+            self.fault(path, f"{shown(value)} holds no rows of yours; select from neither system.* nor refitd.*")
         elif "$" in value or "\0" in value:
             self.fault(path, f"{shown(value)} is not a collection's name: it holds $ or NUL")

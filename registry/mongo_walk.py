@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from bson.decimal128 import Decimal128
+
 from registry import mongo_operators as ops
 from registry.mongo_notes import Notes, Path, Sight, is_operators, shown
 from registry.mongo_operators import Arg
@@ -165,8 +167,8 @@ def projection(notes: Notes, value: object, path: Path, prefix: str = "") -> Non
             continue
         if each is False or (isinstance(each, int | float) and each == 0):
             continue
-        if not isinstance(each, bool | int | float | str | Mapping | list | tuple):
-            notes.fault(at, f"a projected field is 1, 0 or an expression; write {{$literal: {shown(each)}}}")
+        if isinstance(each, Decimal128):  # the server keeps or drops by its number
+            notes.fault(at, f"a field is kept with 1 and dropped with 0, not with {shown(each)}")
             continue
         if isinstance(each, Mapping) and each and not is_operators(each):
             projection(notes, each, at, f"{name}.")

@@ -20,9 +20,7 @@ from registry.mongo_select import MongoSelect, notes_of
 
 Stages = Iterable[Mapping[str, Any]]
 
-CLOSING = frozenset(
-    {"$group", "$count", "$sortByCount", "$bucket", "$bucketAuto", "$replaceRoot", "$replaceWith"}
-)
+CLOSING = frozenset({"$group", "$count", "$sortByCount", "$bucket", "$bucketAuto", "$replaceRoot", "$replaceWith"})
 """Stages after which a row holds only what they named."""
 
 PASSING = frozenset({"$match", "$sort", "$limit", "$skip", "$sample", "$project", "$addFields", "$set"}) | {
@@ -34,9 +32,7 @@ PASSING = frozenset({"$match", "$sort", "$limit", "$skip", "$sample", "$project"
 }
 """Stages that read what they name and hand on the rest (`$project`, where it excludes)."""
 
-OPEN_SCHEMA = frozenset(
-    {"additionalProperties", "patternProperties", "minProperties", "maxProperties", "dependencies"}
-)
+OPEN_SCHEMA = frozenset({"additionalProperties", "patternProperties", "minProperties", "maxProperties", "dependencies"})
 """Keywords of `$jsonSchema` that look at fields which they don't name."""
 
 

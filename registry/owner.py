@@ -30,7 +30,7 @@ def _machine() -> tuple[str, str]:
     """This boot of this kernel, and this process namespace: pids mean something only within both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = str(os.stat("/proc/self/ns/pid").st_ino)
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         return "-", "-"
     return boot, space

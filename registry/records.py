@@ -123,7 +123,8 @@ class Pending:
     `seen` only grows; `covered` is its value at the cut of the newest version; the difference is pending.
     `watching` is the spec hash by which changes are matched; a document that changes and changes back would
     otherwise seem covered. `blind` says that something without a stamp came since the newest fit began, so that
-    only a later fit covers it. `since` is when the first uncovered change was recorded, `since_claim` the first one after the newest fit began.
+    only a later fit covers it. `since` is when the first uncovered change was recorded, `since_claim` the first one
+    after the newest fit began.
     """
 
     model: str

@@ -36,7 +36,7 @@ def base_fields(names: Iterable[str], exclude: Sequence[str] = ()) -> tuple[str,
     return tuple(name for name in names if name not in (KEY, "_id") and name not in exclude)
 
 
-def make_X(table: pa.Table, fields: Sequence[str], exclude: Sequence[str] = ()) -> Any:
+def make_X(table: pa.Table, fields: Sequence[str], exclude: Sequence[str] = ()) -> Any:  # noqa: N802
     """X of these fields, n rows, see the module.
 
     Args:
@@ -96,11 +96,7 @@ def unknown_field(field: str, known: Iterable[str]) -> RowsUnusable:
     """No row has this field; names those it may have meant."""
     names = [name for name in known if name not in (KEY, field)]
     near = difflib.get_close_matches(field, names, 3, 0.5)
-    hint = (
-        f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
-        if near
-        else "check its spelling, and the select"
-    )
+    hint = f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else "check its spelling, and the select"
     return RowsUnusable(f"no row has a field `{field}`: {hint}")
 
 
@@ -158,17 +154,17 @@ def _frame(table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
 
 def _is_vector(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    return bool(is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
 
 
 def _dtype(chunks: pa.ChunkedArray) -> np.dtype[Any] | None:
     """What numpy holds these numbers as without looking at each; None where it can't."""
     kind = chunks.type
-    if pa.types.is_floating(kind) or (
-        (pa.types.is_integer(kind) or pa.types.is_boolean(kind)) and not chunks.null_count
-    ):
-        return np.dtype(kind.to_pandas_dtype())
-    return None
+    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if not pa.types.is_floating(kind) and (not whole or chunks.null_count):
+        return None
+    dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+    return dtype
 
 
 def _filled(out: NDArray[Any], chunks: pa.ChunkedArray) -> NDArray[Any]:
@@ -210,16 +206,14 @@ def _matrix(chunks: pa.ChunkedArray, name: str) -> NDArray[Any]:
             f"`{name}` has no vector in {chunks.null_count} of {count} rows; filter them out in the select"
         )
     lengths = pc.list_value_length(chunks).to_numpy()
-    other = np.flatnonzero(lengths != lengths[0]) if count else ()
+    other = np.flatnonzero(lengths != lengths[:1])
     if len(other):
         row = int(other[0])
         raise RowsUnusable(
             f"`{name}` holds vectors of different lengths: {lengths[0]} in row 0, {lengths[row]} in row {row}; "
             "all must be equally long"
         )
-    items = [
-        np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float64) for chunk in chunks.chunks
-    ]
+    items = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float64) for chunk in chunks.chunks]
     flat = items[0] if len(items) == 1 else np.concatenate([np.empty(0), *items])
     return flat.reshape(count, int(lengths[0]) if count else 0)
 

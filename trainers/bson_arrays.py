@@ -5,19 +5,21 @@ What lies under a null is zero, so that equal rows have equal bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import bson
 import numpy as np
 import pyarrow as pa
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.decimal128 import Decimal128
+from bson.int64 import Int64
 from numpy.typing import NDArray
 
 from registry.errors import RowsUnusable
-from trainers.bson_scan import ARRAY, Found, Spots, size, walk
+from trainers.bson_scan import ARRAY, Found, Spots, size
 from trainers.values import Who, decimal_to_float, imprecise
 
 _DOUBLE, _INT32, _INT64, _DECIMAL = 0x01, 0x10, 0x12, 0x13
@@ -49,6 +51,7 @@ OTHERS: Mapping[int, str] = {
 }
 
 _WIDTHS = {_DOUBLE: "<f8", _INT32: "<i4", _INT64: "<i8"}
+_ZEROS = {_DOUBLE: 0.0, _INT32: 0, _INT64: Int64(0)}
 _OLD_BINARY = 2
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
@@ -98,33 +101,58 @@ def numbers(path: str, found: Found, valid: Valid, present: list[int], who: Name
 
 
 def vectors(found: Found, valid: Valid) -> tuple[str, pa.Array] | None:
-    """The kind of number in lists, equally long and all of one type, and the lists as `list<double>`: read as one block.
+    """The kind of number in lists that are equally long and all of one type, and the lists as `list<double>`.
 
-    None where they are not so: those are for `decode`.
+    They are read as one block. None where they are not so: those are for `decode`.
     """
     spots = found.spots if valid is None else found.spots.only(np.flatnonzero(valid))
     raw, first = spots.raw, spots.one(0)
-    length = size(raw, ARRAY, first)
-    elements = list(walk(raw, first))
-    kinds = {kind for _, kind, _ in elements}
-    if len(kinds) != 1 or not kinds <= _WIDTHS.keys() or not (spots.read("<i4") == length).all():
+    length, kind = int.from_bytes(raw[first : first + 4], "little"), raw[first + 4]
+    if kind not in _WIDTHS or not (spots.read("<i4") == length).all():
         return None
-    kind = kinds.pop()
     dtype = np.dtype(_WIDTHS[kind])
-    values = (np.array([at - first for _, _, at in elements])[:, None] + np.arange(dtype.itemsize)).ravel()
-    frame = np.ones(length, np.bool_)  # all but the values: types, positions, lengths
-    frame[values] = False
-    joined = b"".join([raw[at : at + length] for at in spots.at.tolist()])
-    blocks = np.frombuffer(joined, np.uint8).reshape(spots.count, length)
-    if not (blocks[:, frame] == blocks[0, frame]).all():
+    runs = _runs(length, dtype.itemsize)
+    count = runs[-1].end
+    buffer = bytearray().join([raw[at : at + length] for at in spots.at.tolist()])
+    items = np.empty((spots.count, count), dtype)
+    for run in runs:
+        values = np.ndarray((spots.count, run.end - run.begin), dtype, buffer, run.at, (length, run.stride))
+        items[:, run.begin : run.end] = values
+        values[...] = 0
+    frame = bson.encode({str(index): _ZEROS[kind] for index in range(count)})
+    blocks = np.frombuffer(buffer, np.uint8).reshape(spots.count, length)
+    if len(frame) != length or not (blocks == np.frombuffer(frame, np.uint8)).all():
         return None
-    items = _exact("", np.ascontiguousarray(blocks[:, values]).view(dtype).ravel(), refuse=False)
-    if items is None:
+    exact = _exact("", items.ravel(), refuse=False)
+    if exact is None:
         return None
-    lengths = len(elements) * (np.ones(len(found.types), np.int64) if valid is None else valid)
+    lengths = count * (np.ones(len(found.types), np.int64) if valid is None else valid)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     mask = None if valid is None else pa.array(~valid)
-    return KINDS[kind], pa.ListArray.from_arrays(offsets, pa.array(items), mask=mask)
+    return KINDS[kind], pa.ListArray.from_arrays(offsets, pa.array(exact), mask=mask)
+
+
+class _Run(NamedTuple):
+    """Items of a list whose positions have equally many digits, so that they lie equally far apart."""
+
+    begin: int
+    end: int
+    at: int
+    stride: int
+
+
+def _runs(length: int, width: int) -> list[_Run]:
+    """Where the values lie in a list of this many bytes, if it holds nothing but values of this width."""
+    runs: list[_Run] = []
+    begin, header = 0, 4
+    for digits in itertools.count(1):
+        stride = 1 + digits + 1 + width
+        end = min(begin + (length - 1 - header) // stride, 10**digits)
+        runs.append(_Run(begin, end, header + 1 + digits + 1, stride))
+        if end < 10**digits:
+            return runs
+        begin, header = end, header + (end - begin) * stride
+    raise AssertionError("unreachable")
 
 
 def _masked(values: NDArray[Any], valid: Valid) -> pa.Array:

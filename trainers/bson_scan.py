@@ -52,9 +52,7 @@ class Spots:
 
     __slots__ = ("_at", "_start", "_stride", "count", "raw")
 
-    def __init__(
-        self, raw: bytes, at: NDArray[np.int64] | None, start: int = 0, stride: int = 0, count: int = 0
-    ):
+    def __init__(self, raw: bytes, at: NDArray[np.int64] | None, start: int = 0, stride: int = 0, count: int = 0):
         self.raw, self._at, self._start, self._stride = raw, at, start, stride
         self.count = count if at is None else len(at)
 
@@ -173,6 +171,16 @@ def spread(found: Found, into: NDArray[np.int64], count: int) -> Found:
     types, at = np.zeros(count, np.uint8), np.zeros(count, np.int64)
     types[into], at[into] = found.types, found.spots.at
     return Found(types, Spots(found.spots.raw, at))
+
+
+def within(outer: Found, template: Template, wanted: Collection[bytes] | None) -> dict[bytes, Found]:
+    """As `locate`, in the sub-documents that were found; `MISSING` where there is none."""
+    there = outer.types == DOCUMENT
+    if there.all():
+        return locate(outer.spots, template, wanted)
+    rows = np.flatnonzero(there)
+    found = locate(outer.spots.only(rows), template, wanted)
+    return {name: spread(one, rows, len(outer.types)) for name, one in found.items()}
 
 
 def locate(docs: Spots, template: Template, wanted: Collection[bytes] | None) -> dict[bytes, Found]:

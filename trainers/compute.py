@@ -10,7 +10,7 @@ from trainers.executor import Executor
 
 
 def open_executor(compute: str) -> Executor:
-    """The executor for `local`, `ray` (a cluster started here), `ray://HOST:10001`, `ray:auto`, or a head's `HOST:PORT`.
+    """The executor for `local`, `ray` (started here), `ray://HOST:10001`, `ray:auto`, or a head's `HOST:PORT`.
 
     Raises:
         SettingsInvalid: it means none of these, or Ray is not installed.
@@ -24,8 +24,8 @@ def open_executor(compute: str) -> Executor:
         raise SettingsInvalid(
             f"compute is {compute!r}; write local, ray, ray://HOST:10001, or HOST:PORT of a running Ray head"
         )
-    # Ray reads these when it is imported. A process that joins a cluster uses no token unless told to; a cluster that we
-    # start listens on loopback alone (the variable's name is Ray's, and has little to do with what it does here).
+    # Ray reads these when it is imported. A process that joins a cluster uses no token unless told to; a cluster that
+    # we start listens on loopback alone (the variable's name is Ray's, and says little of what it does here).
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if compute == "ray":
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -80,9 +80,7 @@ def gate(
     live = None if live_metrics is None else live_metrics.get(name)
     if live is None or math.isnan(live):
         said.append(
-            "there is no live version to compare with"
-            if live_metrics is None
-            else f"the live one has no {name}"
+            "there is no live version to compare with" if live_metrics is None else f"the live one has no {name}"
         )
         return Decision(True, f"{shown}: {'; '.join(said)}")
     drop = live - value

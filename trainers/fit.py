@@ -116,7 +116,9 @@ class _Run:
         report = self._report
         with report.stage("load"):
             stamp, train, held = self._load()
-            report.line(f"loaded {train.num_rows} rows to train on" + (f", {held.num_rows} to judge on" if held else ""))
+            report.line(
+                f"loaded {train.num_rows} rows to train on" + (f", {held.num_rows} to judge on" if held else "")
+            )
         with report.stage("fit"):
             fitted = self._trainer.fit(self._document, train.to_batches(), self._order.trust, report)
         with report.stage("evaluate"):

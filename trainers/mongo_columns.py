@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from registry.errors import RowsUnusable
 from trainers.bson_arrays import KINDS, NULLS, OTHERS, Namer, Valid, decode, numbers, scalars, vectors
-from trainers.bson_scan import ARRAY, DOCUMENT, Found, Template, documents, locate, spread
+from trainers.bson_scan import ARRAY, DOCUMENT, Found, Template, documents, locate, within
 from trainers.row_keys import row_keys
 from trainers.rows import KEY
 from trainers.values import NUMBERS, Shape, build, imprecise, unusable
@@ -122,12 +122,7 @@ def _inner(node: _Node, outer: Found, path: str, who: Namer) -> dict[bytes, Foun
             f"`{below}` leads through a list (`{path}` of {who(int(lists[0]))}); "
             "take one value from it with a pipeline ($first, $avg, $size, ...), or train on the list itself"
         )
-    count = len(outer.types)
-    rows = np.flatnonzero(outer.types == DOCUMENT)
-    if len(rows) == count:
-        return locate(outer.spots, node.template, node.children.keys())
-    found = locate(outer.spots.only(rows), node.template, node.children.keys())
-    return {name: spread(one, rows, count) for name, one in found.items()}
+    return within(outer, node.template, node.children.keys())
 
 
 def _who(ids: Found | None, before: int, row: int) -> str:
@@ -138,11 +133,14 @@ def _who(ids: Found | None, before: int, row: int) -> str:
 
 
 class _Column:
-    """One column, as far as it was read."""
+    """One column, as far as it was read. One of sub-documents is made of columns itself."""
 
     def __init__(self, path: str) -> None:
         self._path, self._shape = path, Shape()
         self._pieces: dict[int, pa.Array] = {}
+        self._inner: dict[bytes, _Column] = {}
+        self._template = Template()
+        self._objects: dict[int, NDArray[np.bool_]] = {}
 
     def add(self, batch: int, found: Found, who: Namer) -> None:
         """Take in a batch's values.
@@ -157,8 +155,15 @@ class _Column:
             if kind not in KINDS:
                 raise unusable(self._path, OTHERS[kind], who(first))
             self._shape.note(KINDS[kind], partial(who, first))
-        if present:
-            self._shape.arrow(self._path)  # refuses what doesn't go together
+        if not present:
+            return
+        self._shape.arrow(self._path)  # refuses what doesn't go together
+        if present == [DOCUMENT]:
+            self._objects[batch] = types == DOCUMENT
+            for name, one in within(found, self._template, None).items():
+                path = f"{self._path}.{name.decode()}"
+                self._inner.setdefault(name, _Column(path)).add(batch, one, who)
+        else:
             valid = None if len(present) == len(seen) else ~np.isin(types, NULLS)
             self._pieces[batch] = self._piece(found, valid, present, who)
 
@@ -166,20 +171,19 @@ class _Column:
         kind = KINDS[present[0]]
         if kind in NUMBERS:
             return numbers(self._path, found, valid, present, who)
-        if kind == "list":
-            read = vectors(found, valid)
-            if read is not None:
-                self._shape.item().note(read[0], partial(who, int(np.argmax(found.types == ARRAY))))
-                return read[1]
-        if kind in ("list", "object"):
-            return self._nested(found, who)
-        return scalars(self._path, kind, found.spots, valid)
+        if kind != "list":
+            return scalars(self._path, kind, found.spots, valid)
+        read = vectors(found, valid)
+        if read is None:
+            return self._lists(found, who)
+        self._shape.item().note(read[0], partial(who, int(np.argmax(found.types == ARRAY))))
+        return read[1]
 
-    def _nested(self, found: Found, who: Namer) -> pa.Array:
-        """Lists and sub-documents, decoded one by one."""
+    def _lists(self, found: Found, who: Namer) -> pa.Array:
+        """Lists of any kind, decoded one by one."""
         raw, values = found.spots.raw, []
         for row, (kind, at) in enumerate(zip(found.types.tolist(), found.spots.at.tolist(), strict=True)):
-            value = None if kind in NULLS else decode(raw, kind, at)
+            value = list(decode(raw, kind, at)) if kind == ARRAY else None
             values.append(self._shape.take(value, self._path, partial(who, row)))
         return build(values, self._shape.arrow(self._path), self._path)
 
@@ -189,12 +193,27 @@ class _Column:
         Raises:
             RowsUnusable: numbers can't be held exactly in the type that all of them need.
         """
+        if self._objects:
+            return self._structs(counts)
         kind = self._shape.arrow(self._path)
         pieces = [self._pieces.pop(batch, None) for batch in range(len(counts))]
         return [
             pa.nulls(count, kind) if piece is None else self._cast(piece, kind)
             for piece, count in zip(pieces, counts, strict=True)
         ]
+
+    def _structs(self, counts: list[int]) -> list[pa.Array]:
+        names = [name.decode() for name in self._inner]
+        columns = [column.finish(counts) for column in self._inner.values()]
+        made = []
+        for batch, count in enumerate(counts):
+            there = self._objects.get(batch, np.zeros(count, np.bool_))
+            if names:
+                inner = [column[batch] for column in columns]
+                made.append(pa.StructArray.from_arrays(inner, names=names, mask=pa.array(~there)))
+            else:
+                made.append(pa.array([{} if one else None for one in there], pa.struct([])))
+        return made
 
     def _cast(self, piece: pa.Array, kind: pa.DataType) -> pa.Array:
         if piece.type == kind:

@@ -23,7 +23,7 @@ from bson.errors import BSONError
 from bson.timestamp import Timestamp
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from registry.errors import DatastoreUnavailable, DatastoreUnsuitable, RefitdError, RowsUnusable
@@ -127,14 +127,12 @@ class MongoCut:
                 raise
             yield from self._read(select, fields, _AfterClusterTime(self.stamp))
 
-    def _read(
-        self, select: MongoSelect, fields: tuple[str, ...] | None, concern: ReadConcern
-    ) -> Iterator[bytes]:
+    def _read(self, select: MongoSelect, fields: tuple[str, ...] | None, concern: ReadConcern) -> Iterator[bytes]:
         collection: Collection[Any] = self._database.get_collection(select.collection, read_concern=concern)
         limit = None if self._limit is None else max(1, int(self._limit * 1000))
         if select.pipeline is not None:
             pipeline = [*select.pipeline, *([{"$project": _projection(fields)}] if fields else [])]
-            options = {} if limit is None else {"maxTimeMS": limit}
+            options: dict[str, Any] = {} if limit is None else {"maxTimeMS": limit}
             return iter(collection.aggregate_raw_batches(pipeline, **options))
         return iter(
             collection.find_raw_batches(
@@ -159,9 +157,7 @@ class MongoCut:
             return
         near = difflib.get_close_matches(collection, names, 3, 0.5) or sorted(names)[:5]
         known = f"; nearest: {', '.join(near)}" if near else "; it has no collections"
-        raise RowsUnusable(
-            f"there is no collection `{collection}` in the database `{self._database.name}`{known}"
-        )
+        raise RowsUnusable(f"there is no collection `{collection}` in the database `{self._database.name}`{known}")
 
 
 class _AtClusterTime(ReadConcern):
@@ -196,14 +192,14 @@ def _with_id(projection: Document) -> Document:
 
 def _translated(error: PyMongoError | BSONError, collection: str) -> RefitdError:
     """What the driver raised, as what it means for a fit."""
+    if isinstance(error, BSONError):
+        return RowsUnusable(f"the select on `{collection}` holds what MongoDB has no type for: {error}")
     if not isinstance(error, OperationFailure):
-        if isinstance(error, ConnectionFailure):
-            return DatastoreUnavailable(f"MongoDB does not answer: {error}")
-        return RowsUnusable(f"the driver can't send the select on `{collection}`: {error}")
+        return DatastoreUnavailable(f"MongoDB does not answer: {error}")
     code, said = error.code or 0, (error.details or {}).get("errmsg", str(error))
     if code == _TOO_OLD:
         return DatastoreUnavailable(
-            f"reading `{collection}` took longer than the server keeps a cut readable; read it from a fresh cut, or raise "
+            f"reading `{collection}` took longer than the server keeps a cut readable; take a fresh one, or raise "
             "minSnapshotHistoryWindowInSeconds on every member of the replica set (300 by default)"
         )
     if code in _PASSING or error.has_error_label("RetryableWriteError"):
@@ -214,7 +210,5 @@ def _translated(error: PyMongoError | BSONError, collection: str) -> RefitdError
             "select less"
         )
     if code == _UNAUTHORIZED:
-        return RowsUnusable(
-            f"the login may not read `{collection}`: {said}; grant it the role `read` on the database"
-        )
+        return RowsUnusable(f"the login may not read `{collection}`: {said}; grant it the role `read` on the database")
     return RowsUnusable(f"MongoDB refuses the select on `{collection}`: {said} ({code})")

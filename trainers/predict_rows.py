@@ -16,7 +16,7 @@ from trainers.values import to_arrow
 _ABSENT = object()
 
 
-def rows_to_X(
+def rows_to_X(  # noqa: N802
     rows: Any, fields: Sequence[str], exclude: Sequence[str] = (), base: Sequence[str] | None = None
 ) -> Any:
     """X for rows as users write them.
@@ -69,7 +69,7 @@ def _table(rows: Any, fields: Sequence[str], exclude: Sequence[str], base: Seque
     if isinstance(rows, pd.DataFrame):
         known = [str(name) for name in rows.columns]
         return _typed({name: _series(rows[name], name) for name in _named(fields, exclude, base, known)})
-    listed = (
+    listed: list[Any] = (
         [rows] if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable) else list(rows)
     )
     if not listed:
@@ -116,16 +116,12 @@ def _at_path(rows: Sequence[Mapping[str, Any]], path: str, known: Sequence[str])
 def _in_order(rows: Sequence[Any], fields: Sequence[str]) -> pa.Table:
     """Rows that list their values in the order of the fields."""
     for index, row in enumerate(rows):
-        width = (
-            len(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes) else None
-        )
+        width = len(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes) else None
         if width != len(fields):
             raise RowsUnusable(
                 f"row {index} is {_shown(row)}; give a mapping with {', '.join(fields)}, or their values in this order"
             )
-    return _typed(
-        {name: to_arrow([row[place] for row in rows], name, _row) for place, name in enumerate(fields)}
-    )
+    return _typed({name: to_arrow([row[place] for row in rows], name, _row) for place, name in enumerate(fields)})
 
 
 def _series(series: pd.Series[Any], name: str) -> pa.Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -50,15 +49,12 @@ class RayExecutor:
         """Submit a fit as one task, never retried by Ray."""
         fit = order.fit
         resources = ModelDocument.parse(fit.document).resources
-        options: dict[str, Any] = {
-            "num_cpus": resources.num_cpus,
-            "num_gpus": resources.num_gpus,
-            "name": f"refitd fit {fit.model} {fit.id}",
-        }
+        options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
         if resources.memory:
             options["memory"] = resources.memory
         try:
-            ref = self._task.options(**options).remote(order)
+            _refuse_impossible(options)
+            ref = self._task.options(name=f"refitd fit {fit.model} {fit.id}", **options).remote(order)
         except (RayError, ConnectionError, RuntimeError) as error:
             raise WorkerLost(f"Ray takes no fits now: {error}") from error
         with self._lock:
@@ -74,7 +70,7 @@ class RayExecutor:
 
     def warm(self, trainers: frozenset[str]) -> None:
         """Have every idle worker import the trainers: at once on all, so that each lands on another process."""
-        for _ in range(max(1, int(ray.available_resources().get("CPU", 1)))):
+        for _ in range(_cpus()):
             self._warm.remote(trainers)
 
     def running(self) -> frozenset[str]:
@@ -99,6 +95,11 @@ class RayExecutor:
         ended(fit, _how_it_ended(error) if error else None)
 
 
+def _cpus() -> int:
+    resources: dict[str, float] = ray.cluster_resources()
+    return max(1, int(resources.get("CPU", 1)))
+
+
 def _connect(address: str | None, num_cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address is None:
@@ -115,6 +116,15 @@ def _refuse_open_cluster(address: str | None) -> None:
         f"the Ray cluster at {address} is on another machine and RAY_AUTH_MODE=disabled: whoever reaches it runs code "
         "as you; unset RAY_AUTH_MODE (Ray's default is token authentication) on both sides"
     )
+
+
+def _refuse_impossible(options: dict[str, float]) -> None:
+    """Ray would let a task wait for ever for what no node has."""
+    nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
+    for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
+        asked, largest = options.get(name, 0), max((node["Resources"].get(key, 0) for node in nodes), default=0)
+        if asked > largest:
+            raise WorkerLost(f"resources.{name} asks for {asked:g}, but the largest Ray node has {largest:g}: ask for less")
 
 
 def _warm(trainers: frozenset[str]) -> None:
@@ -134,5 +144,3 @@ def _how_it_ended(error: BaseException) -> str:
     if isinstance(error, RayTaskError):
         return f"the fit's worker failed: {str(error).strip().splitlines()[-1]}"
     return f"the fit's worker is gone ({type(error).__name__}): {str(error).strip().splitlines()[0]}"
-
-

@@ -1,4 +1,4 @@
-"""How a running fit tells the registry that it lives, how far it is, and what it logs; and hears that it should stop."""
+"""How a running fit says that it lives, how far it is and what it logs; and hears that it should stop."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class FitReport:
         if self._ended:
             raise Cancelled(f"cancelled: {self._ended}")
         if time.monotonic() > self._deadline:
-            raise TimeLimit(f"stopped after {self._timeout_s:g} s, the document's `timeout`; raise it, or select fewer rows")
+            raise TimeLimit(
+                f"stopped after {self._timeout_s:g} s, the document's `timeout`; raise it, or select fewer rows"
+            )
 
     def _set(self, stage: str, fraction: float | None, message: str) -> None:
         with self._lock:

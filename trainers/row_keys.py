@@ -57,9 +57,7 @@ def _of_type(kind: int, ids: Found, positions: NDArray[np.int64]) -> NDArray[np.
     if not kind:
         return _by_position(positions)
     if kind == _OBJECT_ID:
-        return mix(
-            mix(spots.read("<u8").astype(np.uint64), _OBJECT_ID) ^ spots.read("<u4", 8).astype(np.uint64)
-        )
+        return mix(mix(spots.read("<u8").astype(np.uint64), _OBJECT_ID) ^ spots.read("<u4", 8).astype(np.uint64))
     if kind in (_INT32, _INT64):
         whole = spots.read("<i4" if kind == _INT32 else "<i8").astype(np.int64)
         return mix(whole.view(np.uint64), _INT64)

@@ -28,7 +28,7 @@ class Cut(Protocol):
             fields: dotted paths, one flat column each, named by the path, null where a row lacks it; None: every
                 top-level field but `_id`. Every batch also has `KEY`, uint64. All batches of one read have one schema,
                 numbers never lose precision, and a value of an unexpected type is never dropped: a column with mixed
-                types that Arrow can't unify raises `RowsUnusable`, which names the field and both types with an example.
+                types that Arrow can't unify raises `RowsUnusable`, which names the field, both types and an example.
 
         Raises:
             RowsUnusable: see above, or the select names a collection or table that isn't there.

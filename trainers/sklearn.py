@@ -54,9 +54,7 @@ class SklearnTrainer:
         named = (*document.fields_X, *document.fields_y, *per_row_fields(document.fit_kwargs).values())
         return tuple(dict.fromkeys(named))
 
-    def fit(
-        self, document: ModelDocument, batches: Iterable[pa.RecordBatch], trust: Trust, report: Report
-    ) -> Fitted:
+    def fit(self, document: ModelDocument, batches: Iterable[pa.RecordBatch], trust: Trust, report: Report) -> Fitted:
         """See `Trainer.fit`."""
         model = build(document.object, trust)
         table = pa.Table.from_batches(batches)
@@ -80,9 +78,15 @@ class SklearnTrainer:
         table = pa.Table.from_batches(batches)
         X, y = _inputs(document, table)
         names = list(metrics) or [SCORE]
-        what = f"judging {type(fitted.model).__name__} by {', '.join(names)}"
-        with _told_failures(what, document, table), warnings.catch_warnings(record=True) as caught:
-            values = _scores(fitted.model, X, y, names)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                values = _scores(fitted.model, X, y, names)
+            except Exception:  # noqa: BLE001 - told below: one by one, to say which metric it was
+                values = {}
+                for name in names:
+                    with _told_failures(f"the metric `{name}`", document, table):
+                        values |= _scores(fitted.model, X, y, [name])
         return {name: _finite(name, values[name], table.num_rows, caught) for name in names}
 
     def save(self, fitted: Fitted) -> bytes:
@@ -138,33 +142,21 @@ def _X_to_predict(document: ModelDocument, model: Any, rows: Any) -> Any:  # noq
 
 
 def _scores(model: Any, X: Any, y: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Each metric's value, or the traceback of the one that raised, as text. Predicts once for all the
-    scorers.
-    """
+    """Each metric's value. Predicts once for all the scorers."""
     values: dict[str, Any] = {}
     if SCORE in names:
         values[SCORE] = model.score(X) if y is None else model.score(X, y)
     named = [name for name in names if name != SCORE]
-    if named:
-        values |= check_scoring(model, scoring=named, raise_exc=False)(model, X, y)
-    return values
+    return values | (check_scoring(model, scoring=named)(model, X, y) if named else {})
 
 
 def _finite(name: str, value: Any, rows: int, caught: Sequence[warnings.WarningMessage]) -> float:
-    if isinstance(value, str):
-        raise TrainingFailed(
-            f"the metric `{name}` can't be computed on the {rows} rows held out: {_last_line(value)}"
-        )
     if not math.isfinite(value):
         why = "; ".join(dict.fromkeys(str(each.message) for each in caught))
         raise TrainingFailed(
             f"the metric `{name}` is {value} on the {rows} rows held out" + (f": {why}" if why else "")
         )
     return float(value)
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
 
 
 @contextmanager
@@ -192,7 +184,5 @@ def _told_warnings(report: Report) -> Iterator[None]:
         warnings.simplefilter("default")
         yield
     say: Callable[[str], object] = getattr(report, "line", lambda text: report.progress(None, text))
-    for text in list(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught))[
-        :_WARNINGS_TOLD
-    ]:
+    for text in list(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught))[:_WARNINGS_TOLD]:
         say(text)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+import numpy as np
 import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
@@ -27,17 +28,20 @@ from registry.errors import ArtifactCorrupt, TrainingFailed, Untrusted
 from registry.trust import Trust
 from trainers.sklearn_forms import FUNCTIONS, KINDS, scorer_functions
 
+
+def _is_scalar_type(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, np.generic)
+
+
 TYPES: Final = frozenset(
     {
         "builtins.frozenset",
         "builtins.object",
+        "functools.partial",  # skops makes one of the functions below, or of none
         "numpy.dtype",
+        *(f"numpy.{name}" for name, value in vars(np).items() if _is_scalar_type(value)),
         "scipy.interpolate._bsplines.BSpline",
-        *(
-            f"scipy.sparse._{kind}.{kind}_{form}"
-            for kind in ("csr", "csc", "coo")
-            for form in ("matrix", "array")
-        ),
+        *(f"scipy.sparse._{kind}.{kind}_{form}" for kind in ("csr", "csc", "coo") for form in ("matrix", "array")),
     }
 )
 """Types of no module that the operator lists, which fitted estimators of scikit-learn hold."""
@@ -45,6 +49,7 @@ TYPES: Final = frozenset(
 _INNER_FUNCTIONS: Final = (
     "sklearn.cluster._kmeans._kmeans_single_lloyd",
     "sklearn.cluster._kmeans._kmeans_single_elkan",
+    "sklearn.utils.validation.check_array",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
 )
 
@@ -66,10 +71,10 @@ def dumps(model: Any, trust: Trust) -> bytes:
     name = type(model).__name__
     try:
         data = skops.io.dumps(model)
-    except (UnsupportedTypeException, TypeError, ValueError, RecursionError) as error:
-        raise TrainingFailed(
-            f"a fitted {name} can't be stored safely ({error}); use another estimator"
-        ) from error
+    except RecursionError as error:
+        raise TrainingFailed(f"a fitted {name} can't be stored safely: it refers to itself") from error
+    except (UnsupportedTypeException, TypeError, ValueError) as error:
+        raise TrainingFailed(f"a fitted {name} can't be stored safely ({error}); use another estimator") from error
     refused = [each for each in skops.io.get_untrusted_types(data=data) if not _allowed(each, trust)]
     if refused:
         raise TrainingFailed(
@@ -106,15 +111,11 @@ def loads(data: bytes, trust: Trust) -> Any:
         ImportError,
         RecursionError,
     ) as error:
-        raise ArtifactCorrupt(
-            f"the artifact can't be read ({type(error).__name__}: {error}); retrain"
-        ) from error
+        raise ArtifactCorrupt(f"the artifact can't be read ({type(error).__name__}: {error}); retrain") from error
     if not isinstance(model, BaseEstimator):
         raise ArtifactCorrupt(f"the artifact holds a {type(model).__name__}, not an estimator; retrain")
     if _reads_files(model):
-        raise Untrusted(
-            "the artifact holds a vectorizer that opens files named by the rows; retrain it on texts"
-        )
+        raise Untrusted("the artifact holds a vectorizer that opens files named by the rows; retrain it on texts")
     return model
 
 

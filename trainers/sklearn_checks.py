@@ -50,11 +50,7 @@ def _target_faults(document: ModelDocument, estimator: Any) -> Iterator[Fault]:
 
 def _needs_target(estimator: Any) -> bool:
     try:
-        return (
-            is_classifier(estimator)
-            or is_regressor(estimator)
-            or bool(get_tags(estimator).target_tags.required)
-        )
+        return is_classifier(estimator) or is_regressor(estimator) or bool(get_tags(estimator).target_tags.required)
     except AttributeError:  # an estimator without tags, or one that asks a part which is not there yet
         return False
 
@@ -86,11 +82,7 @@ def _step_fault(key: str, pipeline: Pipeline) -> str | None:
         return f"a Pipeline takes `<step>__{key}`; its steps are: {', '.join(steps)}"
     if step not in steps:
         return unknown(step, steps, "the Pipeline", "step")
-    return (
-        _keyword_fault(keyword, steps[step])
-        if hasattr(steps[step], "fit")
-        else f"the step `{step}` has no fit"
-    )
+    return _keyword_fault(keyword, steps[step]) if hasattr(steps[step], "fit") else f"the step `{step}` has no fit"
 
 
 def _metric_faults(document: ModelDocument, estimator: Any) -> Iterator[Fault]:
@@ -111,9 +103,7 @@ def _metric_fault(name: str, document: ModelDocument, estimator: Any) -> str | N
         hint = f"did you mean `{near[0]}`?" if near else "sklearn.metrics.get_scorer_names() lists them"
         return f"`{name}` is not one of scikit-learn's scorers; {hint}"
     if name != SCORE and document.train_y is None:
-        return (
-            f"`{name}` compares with a target, and there is no `train_y`; use `{SCORE}`, the estimator's own"
-        )
+        return f"`{name}` compares with a target, and there is no `train_y`; use `{SCORE}`, the estimator's own"
     if name == SCORE and estimator is not None and not hasattr(estimator, "score"):
         return (
             f"{type(estimator).__name__} has no score of its own; name one of scikit-learn's scorers, or "

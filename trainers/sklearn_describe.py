@@ -44,9 +44,7 @@ def describe(model: Any) -> dict[str, Any]:
 
 def _object(value: Any, path: str, depth: int) -> dict[str, Any]:
     if isinstance(value, FrozenEstimator):
-        raise Untrusted(
-            f"{path}: FrozenEstimator holds a fitted estimator, which a document can't; train it as a step"
-        )
+        raise Untrusted(f"{path}: FrozenEstimator holds a fitted estimator, which a document can't; train it as a step")
     params = {
         name: _value(_listed(value, name, each), f"{path}.params.{name}", depth + 1)
         for name, each in own_params(value).items()

@@ -14,7 +14,7 @@ MANY = 100
 
 _FRAMES = 3
 _LONG = 2_000
-_ROOT = Path(__file__).parent.parent
+_HERE = Path(__file__).parent
 
 
 def detail_of(model: Any) -> dict[str, Any]:
@@ -62,9 +62,7 @@ def told(error: BaseException) -> str:
 def last_lines(error: BaseException) -> str:
     """The traceback's last frames outside refitd, one a line, paths shortened to the package's."""
     frames = [
-        each
-        for each in traceback.extract_tb(error.__traceback__)
-        if not Path(each.filename).is_relative_to(_ROOT)
+        each for each in traceback.extract_tb(error.__traceback__) if not Path(each.filename).is_relative_to(_HERE)
     ]
     return "\n".join(
         f"  {_short(each.filename)}:{each.lineno} in {each.name}: {each.line}" for each in frames[-_FRAMES:]

@@ -24,6 +24,7 @@ import scipy.special  # type: ignore[import-untyped]
 from sklearn import feature_selection, metrics
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_selector
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.gaussian_process.kernels import Kernel
 from sklearn.model_selection import (
     BaseCrossValidator,
@@ -79,6 +80,9 @@ GRIDS: Final = ("param_grid", "param_distributions")
 
 PARTS: Final = ("steps", "transformers", "transformer_list", "estimators")
 """Parameters that hold named estimators: [[name, estimator], …], columns third in a ColumnTransformer."""
+
+HIST_BOOSTING: Final = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+"""With a scorer for early stopping, the fitted form refers to itself, which skops does not write."""
 
 _UFUNC_HOMES: Final = {"numpy": np, "scipy.special": scipy.special}
 

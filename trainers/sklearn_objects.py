@@ -126,7 +126,11 @@ class _Builder:
         if said := unsafe(name, value):
             self.say(path, said)
             return value
-        value, said = fitting(cls, name, parts(cls, name, value, path, self.say))
+        before = len(self.faults)
+        value = parts(cls, name, value, path, self.say)
+        if len(self.faults) > before:
+            return value
+        value, said = fitting(cls, name, value)
         if said:
             self.say(path, said)
         return value
@@ -161,9 +165,7 @@ class _Builder:
     def _leaf(self, value: Any, path: str) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        self.say(
-            path, f"a {type(value).__name__} can't be a parameter; use numbers, strings, lists and mappings"
-        )
+        self.say(path, f"a {type(value).__name__} can't be a parameter; use numbers, strings, lists and mappings")
         return None
 
     def _marked(self, kind: str, form: Mapping[str, Any], path: str, depth: int) -> Any:

@@ -15,7 +15,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _BaseComposition
 
-from trainers.sklearn_forms import PARTS
+from trainers.sklearn_forms import HIST_BOOSTING, PARTS
 
 Say = Callable[[str, str], None]
 """Takes note of a fault: its path and message."""
@@ -98,6 +98,8 @@ def built_faults(estimator: Any) -> Iterator[str]:
     checks = ["_validate_params"] if hasattr(estimator, "_parameter_constraints") else []
     if isinstance(estimator, _BaseComposition):
         checks += ["_validate_steps", "_validate_transformers", "_validate_estimators"]
+    if isinstance(estimator, HIST_BOOSTING) and estimator.early_stopping and estimator.scoring != "loss":
+        yield "can't be stored safely when stopped early by a scorer; leave `scoring` out, or `early_stopping: false`"
     for name in checks:
         try:
             getattr(estimator, name, lambda: None)()
@@ -123,12 +125,8 @@ def grid(values: dict[str, Any], name: str, path: str, say: Say) -> Any:
     except (TypeError, ValueError) as error:
         say(path, str(error))
         return grids
-    known = (
-        values["estimator"].get_params(deep=True) if hasattr(values.get("estimator"), "get_params") else None
-    )
-    done = [
-        {key: _candidates(values, known, each, key, f"{path}.{key}", say) for key in each} for each in listed
-    ]
+    known = values["estimator"].get_params(deep=True) if hasattr(values.get("estimator"), "get_params") else None
+    done = [{key: _candidates(values, known, each, key, f"{path}.{key}", say) for key in each} for each in listed]
     return done if isinstance(grids, list) else done[0]
 
 

@@ -85,5 +85,5 @@ class Trainer(Protocol):
         """
 
     def predict(self, document: ModelDocument, fitted: Fitted, rows: Any) -> Any:
-        """Predictions for rows: a table or DataFrame, a list of mappings or of values, or an array, as scikit-learn users
-        write them; the X fields are taken from named columns."""
+        """Predictions for rows: a table or DataFrame, a list of mappings or of values, or an array, as scikit-learn
+        users write them; the X fields are taken from named columns."""

@@ -150,9 +150,7 @@ def mixed(path: str, kinds: Mapping[str, str]) -> RowsUnusable:
 
 def unusable(path: str, kind: str, who: str) -> RowsUnusable:
     """A value that no estimator could use."""
-    return RowsUnusable(
-        f"`{path}` holds a {kind} ({who}), which can't be trained on; leave it out or convert it"
-    )
+    return RowsUnusable(f"`{path}` holds a {kind} ({who}), which can't be trained on; leave it out or convert it")
 
 
 def decimal_to_float(value: Decimal, path: str, who: Who) -> float:

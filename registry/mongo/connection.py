@@ -66,7 +66,9 @@ class Connection:
         with self._lock:
             if time.monotonic() - self._read_at > _CLOCK_GOOD_FOR_S:
                 before = datetime.now(UTC)
-                server: datetime = self.database.command("hello", codec_options=self.database.codec_options)["localTime"]
+                server: datetime = self.database.command("hello", codec_options=self.database.codec_options)[
+                    "localTime"
+                ]
                 after = datetime.now(UTC)
                 self._offset = server - (before + (after - before) / 2)
                 self._read_at = time.monotonic()
@@ -108,7 +110,7 @@ def translate(error: PyMongoError) -> DatastoreUnavailable | DatastoreUnsuitable
     if isinstance(error, OperationFailure):
         if error.code in _FORBIDDEN:
             return DatastoreUnsuitable(
-                f"MongoDB refuses: {_text(error)}; grant the login readWrite on this database (deploy/mongo/ has the role)"
+                f"MongoDB refuses: {_text(error)}; grant the login readWrite on this database: deploy/mongo/ has the role"
             )
         if error.code in (20, 263) or "replica set" in str(error):
             return DatastoreUnsuitable(

@@ -170,9 +170,7 @@ def _without_id(row: Row) -> Row:
 def add_delta(delta: Delta) -> list[Row]:
     """The update that adds a delta, unless the newest version's cut covers it already."""
     counts = {
-        f"seen.{name}": {"$add": [f"$seen.{name}", count]}
-        for name, count in encode(delta.counts).items()
-        if count
+        f"seen.{name}": {"$add": [f"$seen.{name}", count]} for name, count in encode(delta.counts).items() if count
     }
     added = {
         **counts,

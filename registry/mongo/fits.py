@@ -128,9 +128,7 @@ class MongoFits:
                 session=session,
             )
             if row:
-                self._pending.update_one(
-                    {"_id": row["model"], "fit": fit}, _after_failure(row, error), session=session
-                )
+                self._pending.update_one({"_id": row["model"], "fit": fit}, _after_failure(row, error), session=session)
             return row is not None
 
         ended = self._connection.transaction(work)

@@ -70,9 +70,7 @@ def fit_of(row: Mapping[str, Any]) -> Fit:
 
 def feed_of(row: Mapping[str, Any]) -> FeedRow:
     """A row of `refitd.feeds`."""
-    record: FeedRow = _decode(
-        FeedRow, {**row, "id": row["_id"], "relations": _relations(row)}
-    )
+    record: FeedRow = _decode(FeedRow, {**row, "id": row["_id"], "relations": _relations(row)})
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from pymongo import IndexModel
@@ -35,10 +36,8 @@ def prepare(connection: Connection) -> None:
     present = set(database.list_collection_names())
     for name, indexes in _INDEXES.items():
         if PREFIX + name not in present:
-            try:
+            with suppress(CollectionInvalid):  # another daemon was faster
                 database.create_collection(PREFIX + name)
-            except CollectionInvalid:  # another daemon was faster
-                pass
         if indexes:
             database[PREFIX + name].create_indexes(indexes)
     database.command("collMod", PREFIX + "models", **_validator())

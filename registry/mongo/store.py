@@ -28,9 +28,7 @@ class MongoStore:
         self.feeds = MongoFeeds(self.connection)
         self.fits = MongoFits(self.connection)
         self.versions = MongoVersions(self.connection)
-        self.artifacts: Artifacts = (
-            UrlArtifacts(artifacts_url) if artifacts_url else MongoArtifacts(self.connection)
-        )
+        self.artifacts: Artifacts = UrlArtifacts(artifacts_url) if artifacts_url else MongoArtifacts(self.connection)
 
     @translated
     def prepare(self) -> None:

@@ -122,7 +122,9 @@ def test_rows_that_the_predicate_leaves_out_do_not_matter(rows: Database[Any]) -
         rows["mixed"].drop()
         rows["mixed"].insert_many([pair[0] if pair[0]["_id"] in kept else pair[1] for pair in PAIRS])
         rows["mixed"].delete_many({"_id": {"$nin": list(kept)}})
-        assert output(rows["mixed"], matches + rest) == output(rows["before"], matches + rest)
+        whole = output(rows["before"], matches + rest)
+        assume(whole is not None)  # an error, at a row that the predicate leaves out
+        assert output(rows["mixed"], matches + rest) == whole
         next(told)
 
     check()

@@ -1,3 +1,5 @@
+# ruff: noqa: DTZ001 (MongoDB's times and Arrow's are UTC, and don't say so)
+
 from __future__ import annotations
 
 import math
@@ -70,7 +72,9 @@ def test_a_key_depends_on_the_id_alone(rows: list[dict[str, Any]], random: Any) 
     shuffled = random.sample(bare, len(bare))
     once = keys([{"_id": row["_id"]} for row in rows])
     assert once == keys(shuffled[:7], shuffled[7:])
-    assert len(set(once.values())) == len({0.0 if row["_id"] == 0.0 else repr(row["_id"]) for row in rows}) or rows == []
+    assert (
+        len(set(once.values())) == len({0.0 if row["_id"] == 0.0 else repr(row["_id"]) for row in rows}) or rows == []
+    )
 
 
 def test_keys_never_change_between_releases() -> None:
@@ -177,7 +181,11 @@ def test_a_path_through_a_list_is_refused() -> None:
 
 
 def test_a_field_and_one_within_it() -> None:
-    rows = [{"_id": 1, "a": {"b": 1, "c": {"d": "x"}}}, {"_id": 2, "a": None}, {"_id": 3, "a": "flat"}]
+    rows: list[dict[str, Any]] = [
+        {"_id": 1, "a": {"b": 1, "c": {"d": "x"}}},
+        {"_id": 2, "a": None},
+        {"_id": 3, "a": "flat"},
+    ]
     table = read(rows[:2], fields=("a", "a.c.d", "a.b", "_id"))
     assert table.column("a.c.d").to_pylist() == ["x", None]
     assert table.column("a.b").to_pylist() == [1, None]

@@ -86,9 +86,7 @@ OTHER_PARTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("part", "path"), OTHER_PARTS, ids=lambda each: each if isinstance(each, str) else ""
-)
+@pytest.mark.parametrize(("part", "path"), OTHER_PARTS, ids=lambda each: each if isinstance(each, str) else "")
 def test_hostile_part_is_refused_where_it_stands(part: dict[str, Any], path: str) -> None:
     assert path in faults_of({"collection": "c", **part})
 

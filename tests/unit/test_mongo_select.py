@@ -58,9 +58,7 @@ ALLOWED: list[object] = [
     find({"$expr": {"$eq": ["$a", {"$literal": {"$where": "data", "$function": [1]}}]}}),
     find({"$jsonSchema": {"required": ["a"], "properties": {"a": {"bsonType": "int"}}}}),
     find({"$text": {"$search": "x", "$language": "de"}}),
-    find(
-        {"a": {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}}}}
-    ),
+    find({"a": {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}}}}),
     find({"a": {"$near": {"$geometry": {"type": "Point", "coordinates": [0, 0]}, "$maxDistance": 5}}}),
     find({"a": datetime(2024, 1, 1, tzinfo=UTC), "b": Decimal128("1.5"), "c": {"$bitsAllSet": [1, 5]}}),
     {"collection": "c", "projection": {"a.$": 1, "b": {"$slice": [1, 2]}, "c": {"$elemMatch": {"d": 1}}}},
@@ -95,9 +93,7 @@ ALLOWED: list[object] = [
             }
         }
     ),
-    stages(
-        {"$set": {"a": {"$switch": {"branches": [{"case": {"$lt": ["$x", 1]}, "then": 2}], "default": 3}}}}
-    ),
+    stages({"$set": {"a": {"$switch": {"branches": [{"case": {"$lt": ["$x", 1]}, "then": 2}], "default": 3}}}}),
     stages({"$fill": {"sortBy": {"t": 1}, "output": {"v": {"method": "locf"}, "w": {"value": 0}}}}),
     stages(),
 ]

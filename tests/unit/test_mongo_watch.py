@@ -119,7 +119,9 @@ PIPELINES: list[tuple[list[dict[str, Any]], Fields, Fields]] = [
     ([], None, WHOLE),
     ([{"$match": {"a": 1}}, {"$sort": {"b.c": -1}}, {"$limit": 3}, {"$skip": 1}], {"x"}, {"a", "b.c", "x"}),
     ([{"$set": {"n": {"$add": ["$p", 1]}}}, {"$unset": ["q"]}], {"n"}, {"n", "p"}),
-    ([{"$addFields": {"n.m": "$$ROOT.p"}}], None, WHOLE),
+    *(([{name: {"n.m": {"$add": ["$$ROOT.p", 1]}}}], None, WHOLE) for name in ("$set", "$addFields")),
+    *(([{name: {"n": "$p"}}], {"x"}, {"n", "p", "x"}) for name in ("$set", "$addFields")),
+    *(([{name: 1}], {"x"}, {"x"}) for name in ("$limit", "$skip", "$unset")),
     ([{"$addFields": {"n.m": {"$add": ["$p", 1]}}}], {"x"}, {"n.m", "p", "x"}),
     ([{"$unwind": "$items"}, {"$match": {"items.k": 1}}], {"items.v"}, {"items", "items.k", "items.v"}),
     ([{"$unwind": {"path": "$items", "includeArrayIndex": "i"}}], {"x"}, {"items", "x"}),
@@ -184,9 +186,7 @@ def test_united_collections_count_by_their_leading_match() -> None:
     assert found["c"] == told({"a": 1}, {"a"}, {"a", "x"})
     assert found["d"] == UNKNOWN  # united, and joined as well
     assert found["e"] == UNKNOWN
-    found = watches(
-        parse_mongo_select(stages({"$facet": {"f": [{"$count": "n"}, {"$unionWith": "d"}]}})), {"x"}
-    )
+    found = watches(parse_mongo_select(stages({"$facet": {"f": [{"$count": "n"}, {"$unionWith": "d"}]}})), {"x"})
     assert found == {"c": told({}, set(), set()), "d": told({}, set(), None)}
 
 

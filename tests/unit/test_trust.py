@@ -117,7 +117,7 @@ def test_everything_else_is_refused_and_says_why(name: str, said: str) -> None:
 
 def test_a_foreign_class_of_the_right_kind_is_refused_through_a_trusted_module(company: str) -> None:
     # acme_models.churn.SVC is scikit-learn's: with acme alone trusted, that is another's class.
-    with pytest.raises(Untrusted, match="only another name for `sklearn.svm._classes.SVC`"):
+    with pytest.raises(Untrusted, match=r"only another name for `sklearn.svm._classes.SVC`"):
         Trust((company,)).resolve("acme_models.churn.SVC", ESTIMATORS)
     assert Trust.adding([company]).resolve("acme_models.churn.SVC", ESTIMATORS).__name__ == "SVC"
 
@@ -143,15 +143,13 @@ def test_nothing_is_called(company: str) -> None:
     assert trust.resolve("acme_models.churn.Loud", ESTIMATORS).__name__ == "Loud"
     with pytest.raises(Untrusted, match="is a function"):
         trust.resolve("acme_models.churn.make", ESTIMATORS)
-    with pytest.raises(Untrusted, match="only another name for `posixpath`|only another name for `os`"):
+    with pytest.raises(Untrusted, match=r"only another name for `posixpath`|only another name for `os`"):
         trust.resolve("acme_models.churn.os.system", ESTIMATORS)
 
 
 def test_a_module_that_breaks_or_is_missing_says_so(company: str) -> None:
     trust = Trust.adding([company, "not_installed_here"])
-    with pytest.raises(
-        Untrusted, match="ZeroDivisionError: division by zero.*where the daemon and its workers run"
-    ):
+    with pytest.raises(Untrusted, match=r"ZeroDivisionError: division by zero.*where the daemon and its workers run"):
         trust.resolve("acme_models.broken.Model", ESTIMATORS)
     with pytest.raises(Untrusted, match="No module named 'not_installed_here'"):
         trust.resolve("not_installed_here.Model", ESTIMATORS)

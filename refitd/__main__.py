@@ -1,0 +1,5 @@
+"""`python -m refitd`."""
+
+from refitd.cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""`versions`, `fits`, `logs`, `feeds`: what happened, and where things stand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refitd.cli.base import App, command
+from refitd.cli.output import emit, note, table
+
+if TYPE_CHECKING:
+    from registry.records import Fit
+    from registry.store import Store
+
+Line = tuple[int, datetime, str]
+
+
+@command("versions")
+@click.argument("model")
+def versions(app: App, model: str) -> None:
+    """What was published of a model, the newest first."""
+    from refitd.views import ago, describe_reason, version_rows
+
+    rows = version_rows(app.store, model)
+
+    def human() -> None:
+        if not rows:
+            click.echo(f"{model} has no version yet; `refitd why {model}` says why")
+            return
+        now = app.store.now()
+        table(
+            ("VERSION", "LIVE", "CREATED", "ROWS", "METRICS", "REASON", "SECONDS", "GATE"),
+            [
+                (
+                    row["version"],
+                    "live" if row["live"] else "",
+                    ago(row["created"], now),
+                    row["rows"],
+                    _metrics(row["metrics"]),
+                    describe_reason(row["reason"]),
+                    sum(row["parts"].values()),
+                    row["gate"] if not row["promoted"] else "",
+                )
+                for row in rows
+            ],
+        )
+
+    emit(app.json, rows, human)
+
+
+@command("fits")
+@click.argument("model", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+def fits(app: App, model: str | None, limit: int) -> None:
+    """The newest training runs, of one model or of all."""
+    from refitd.standing import document
+    from refitd.views import ago, describe_reason, fit_row, seconds
+
+    found = app.store.fits.recent(model, limit)
+    if model is not None and not found:
+        document(app.store, model)
+
+    def human() -> None:
+        now = app.store.now()
+        columns = ("FIT", "MODEL", "STATE", "ATTEMPT", "VERSION", "CREATED", "SECONDS", "REASON", "SAYS")
+        table(
+            columns,
+            [
+                (
+                    fit.id, fit.model, str(fit.state), fit.attempt, fit.version, ago(fit.created, now), seconds(fit),
+                    describe_reason(fit.reason), _says(fit),
+                )
+                for fit in found
+            ],
+        )  # fmt: skip
+
+    emit(app.json, [fit_row(fit) for fit in found], human)
+
+
+@command("logs")
+@click.argument("what", metavar="FIT|MODEL")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the fit has ended.")
+def logs(app: App, what: str, follow: bool) -> None:
+    """What a training run printed: a fit by its id, or a model's newest. Exits 1 when the fit failed."""
+    store = app.store
+    fit = _fit(store, what)
+    shown: list[Line] = []
+
+    def print_new() -> None:
+        for line in store.fits.lines(fit.id, shown[-1][0] if shown else 0):
+            shown.append(line)
+            if not app.json:
+                click.echo(f"{click.style(line[1].strftime('%H:%M:%S'), dim=True)} {line[2]}")
+
+    if follow:
+        fit = _follow(store, fit, print_new)
+    print_new()
+    emit(app.json, _log_row(fit, shown), lambda: None)
+    if not app.json:
+        note(f"{fit.model} {fit.id}: {fit.state}" + (f", version {fit.version}" if fit.version else ""))
+        if fit.error:
+            click.echo(fit.error, err=True)
+    if fit.state in ("failed", "lost"):
+        click.get_current_context().exit(1)
+
+
+def _follow(store: Store, fit: Fit, print_new: Any) -> Fit:
+    from refitd.waiting import wait_ended
+
+    return wait_ended(store, fit.id, lambda _: print_new())
+
+
+def _log_row(fit: Fit, lines: list[Line]) -> dict[str, Any]:
+    from refitd.views import fit_row
+
+    return {**fit_row(fit), "lines": [{"n": n, "at": at, "line": line} for n, at, line in lines]}
+
+
+def _fit(store: Store, what: str) -> Fit:
+    """By its id, or a model's newest. Raises `NotFound`."""
+    from refitd.standing import unknown_model
+    from registry.errors import NotFound
+
+    try:
+        return store.fits.get(what)
+    except NotFound:
+        recent = store.fits.recent(what, 1)
+    if recent:
+        return recent[0]
+    if store.documents.get(what) is not None:
+        raise NotFound(f"{what} was never fitted; `refitd why {what}` says why")
+    raise NotFound(f"no fit has the id {what!r}, and {unknown_model(store, what)}")
+
+
+@command("feeds")
+def feeds(app: App) -> None:
+    """Where the feeds of changes stand, and who follows them."""
+    from refitd.views import feed_row
+
+    rows = [feed_row(row, app.store) for row in app.store.feeds.all()]
+
+    def human() -> None:
+        if not rows:
+            click.echo("no feed yet: `refitd run` starts following")
+            return
+        columns = ("FEED", "KIND", "POSITION", "LAG", "RESYNCS", "DEAD LETTERS", "OWNER", "RELATIONS")
+        table(
+            columns,
+            [
+                (
+                    row["feed"], row["kind"], row["position"], _lag(row["lag_s"]), row["resyncs"],
+                    row["dead_letters"], row["owner"] or "nobody", ", ".join(row["relations"]),
+                )
+                for row in rows
+            ],
+        )  # fmt: skip
+        for row in rows:
+            if row["last_resync"]:
+                note(f"{row['feed']}: the last resync: {row['last_resync']}")
+
+    emit(app.json, rows, human)
+
+
+def _lag(lag_s: float | None) -> str | None:
+    return None if lag_s is None else f"{lag_s:.1f}s"
+
+
+def _metrics(metrics: dict[str, float]) -> str | None:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) or None
+
+
+def _says(fit: Fit) -> str:
+    if fit.state.ended:
+        return (fit.error or "").strip().splitlines()[0] if fit.error else ""
+    fraction = fit.progress.get("fraction")
+    said = [fit.progress.get("stage"), f"{fraction:.0%}" if fraction is not None else "", fit.progress.get("message")]
+    return " ".join(str(part) for part in said if part)
