@@ -74,6 +74,7 @@ class Options:
     port: int | None
     oplog_mb: int
     cache_gb: float
+    more: tuple[str, ...] = ()
 
     @property
     def log(self) -> Path:
@@ -104,6 +105,7 @@ class Options:
             # By default a signalled node waits 15 s for other members to notice. There are none.
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0",
             "--setParameter", "diagnosticDataCollectionEnabled=false",
+            *self.more,
         ]  # fmt: skip
 
 

@@ -46,16 +46,16 @@ class EmbeddedMongo:
 
     @classmethod
     def start(
-        cls, data_dir: Path, *, port: int | None = None, oplog_mb: int = 1024, cache_gb: float = 0.5
+        cls, data_dir: Path, *, port: int | None = None, oplog_mb: int = 1024, cache_gb: float = 0.5, more: tuple[str, ...] = ()
     ) -> EmbeddedMongo:
         """Start a server on `data_dir` (made if missing) and wait until it takes writes (about 1 s).
 
         `oplog_mb` bounds how many changes are remembered and counts only when the folder is new; `cache_gb`
-        bounds the server's memory (at least 0.25). Raises DatastoreUnsuitable if there is no server to run or
+        bounds the server's memory (at least 0.25); `more` are further arguments of `mongod`. Raises DatastoreUnsuitable if there is no server to run or
         it refuses the folder, DatastoreUnavailable if the folder or the port is in use or it doesn't come up
         in a minute.
         """
-        options = Options(Path(data_dir).resolve(), port, oplog_mb, cache_gb)
+        options = Options(Path(data_dir).resolve(), port, oplog_mb, cache_gb, more)
         (options.data_dir / "db").mkdir(parents=True, exist_ok=True, mode=0o700)
         server = cls(options)
         server._launch()

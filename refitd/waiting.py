@@ -28,7 +28,7 @@ def wait_fresh(store: Store, trust: Trust, model: str, timeout_s: float | None) 
         RefitdError: it is paused, so that it would never be.
         NotFound: there is no such model, or it was removed meanwhile.
     """
-    waiter = _Fresh(store, trust, model)
+    waiter = Fresh(store, trust, model)
     if until(store, waiter.look, timeout_s):
         return waiter.standing
     standing = waiter.standing
@@ -39,7 +39,7 @@ def wait_fresh(store: Store, trust: Trust, model: str, timeout_s: float | None) 
     raise TimeLimit(f"{model} is not known to be fresh after {timeout_s:g} s: {said}{hint}")
 
 
-class _Fresh:
+class Fresh:
     """One look after another at a model that should become fresh."""
 
     def __init__(self, store: Store, trust: Trust, model: str) -> None:

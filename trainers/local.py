@@ -31,10 +31,12 @@ class LocalExecutor:
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
         self._processes: dict[str, ForkServerProcess] = {}
+        self._preloaded: frozenset[str] = frozenset()
         self._closed = False
 
     def start(self, order: FitOrder, ended: Ended) -> None:
         """Queue a fit; returns at once."""
+        self._preload(frozenset({str(order.fit.document["trainer"])}))
         with self._lock:
             self._waiting.add(order.fit.id)
         self._turns.submit(self._run, order, ended)
@@ -48,10 +50,11 @@ class LocalExecutor:
             threading.Thread(target=_end, args=(process, grace_s), daemon=True).start()
 
     def warm(self, trainers: frozenset[str]) -> None:
-        """Start the fork server, with the trainers' modules imported where it isn't running yet."""
-        modules = [f"trainers.{name}" for name in trainers]
-        self._context.set_forkserver_preload(["trainers.worker", "trainers.local", *modules])
-        self._turns.submit(self._start_server)
+        """Start the fork server with the trainers' modules imported. Without trainers it waits for the first fit's:
+        what it has not imported when it starts, every fit imports anew."""
+        if trainers:
+            self._preload(trainers)
+            self._turns.submit(self._start_server)
 
     def running(self) -> frozenset[str]:
         """The fits it was given that have not ended."""
@@ -76,13 +79,26 @@ class LocalExecutor:
         with self._lock:
             if fit not in self._waiting or self._closed:
                 return
-            self._waiting.discard(fit)
-            process.start()
+        process.start()  # the first one waits for the server's imports: never under the lock
+        with self._lock:
             self._processes[fit] = process
+            given_up = fit not in self._waiting or self._closed
+            self._waiting.discard(fit)
+        if given_up:
+            process.kill()
         process.join()
         with self._lock:
             del self._processes[fit]
-        ended(fit, _how_it_ended(process))
+            closed = self._closed
+        # What we ended ourselves when closing did not fail.
+        ended(fit, None if closed else _how_it_ended(process))
+
+    def _preload(self, trainers: frozenset[str]) -> None:
+        """Have the fork server import these too, if it isn't running yet."""
+        with self._lock:
+            self._preloaded |= trainers
+            modules = [f"trainers.{name}" for name in sorted(self._preloaded)]
+        self._context.set_forkserver_preload(["trainers.worker", "trainers.local", *modules])
 
     def _start_server(self) -> None:
         process = self._context.Process(target=os.getpid, daemon=True)

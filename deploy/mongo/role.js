@@ -8,8 +8,8 @@
 //     db.createUser({user: "ada", pwd: passwordPrompt(), roles: ["refitdModels"]})
 //
 // refitdDaemon reads every collection of the database and writes none but refitd.*: it is for `refitd run` and for fits.
-// refitdModels may read and write model documents and look at everything else of the registry: for people who add models. Whoever has it
-// may learn what is in any collection of the database, by training on it.
+// refitdModels may read and write model documents, from any client: for people who add models. They may thereby learn what is in any
+// collection of the database, by training on it. (`refitd add` and `refitd status` want the daemon's role: they also look at the rest of the registry.)
 
 const daemon = [
   {"resource": {"db": db.getName(), "collection": ""}, "actions": ["find", "changeStream", "listCollections"]},

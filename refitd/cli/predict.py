@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -41,10 +41,9 @@ def _text(file: str) -> str:
     if file == "-":
         if sys.stdin.isatty():
             click.echo("rows as JSON lines or CSV, then Ctrl-D:", err=True)
-        stream: IO[str] = click.get_text_stream("stdin", encoding="utf-8")
-        return stream.read()
+        return sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{file} can't be read: {error}") from None
 

@@ -218,15 +218,16 @@ def test_a_position_that_cannot_be_proved_is_lost(feed: Feed, position: Position
 
 
 def test_a_position_that_the_oplog_has_passed_is_lost(tmp_path: Path) -> None:
-    with EmbeddedMongo.start(tmp_path, oplog_mb=2) as server:
+    with EmbeddedMongo.start(tmp_path, oplog_mb=2, more=("--syncdelay", "1")) as server:
         store = open_store(server.uri("test"))
         feed, _ = native_feed(store)
         position = feed.start(C)
-        collection = MongoClient[dict[str, Any]](server.uri("test")).get_default_database().c
-        oldest = MongoClient[dict[str, Any]](server.uri("local")).get_default_database()["oplog.rs"]
+        client = MongoClient[dict[str, Any]](server.uri("test"))
+        oldest = client.local["oplog.rs"]
         first = oldest.find_one(sort=[("$natural", 1)])
         while oldest.find_one(sort=[("$natural", 1)]) == first:
-            collection.insert_many([{"pad": "x" * 100_000} for _ in range(100)])
+            client.test.c.insert_many([{"pad": "x" * 100_000} for _ in range(50)])
+        client.close()
         for followed in (C, CD):
             with pytest.raises(PositionLost):
                 feed.resume(position, C, followed)

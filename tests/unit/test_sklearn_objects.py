@@ -105,6 +105,7 @@ def faults_of(form: Any, **fields: Any) -> dict[str, str]:
     return {fault.path: fault.message for fault in check(document, TRUST)}
 
 
+GRID = "sklearn.model_selection.GridSearchCV"
 SVC_FORM = {"class": "sklearn.svm.SVC"}
 
 
@@ -329,7 +330,7 @@ def test_columns_of_a_column_transformer_stay_a_list() -> None:
 
 def test_the_candidates_of_a_grid_are_put_right_too() -> None:
     form = {
-        "class": "sklearn.model_selection.GridSearchCV",
+        "class": GRID,
         "params": {
             "estimator": describe(make_pipeline(CountVectorizer(), RandomForestClassifier())),
             "param_grid": {
@@ -403,11 +404,11 @@ def test_all_faults_come_at_once_each_with_its_path() -> None:
         ({"class": 3}, "object", "must say `class`"),
         ({"params": {}}, "object", "must say `class`"),
         ({"class": "sklearn.svm.SVC", "params": [1]}, "object.params", "must be a mapping"),
-        ({"class": "sklearn.gaussian_process.kernels.RBF"}, "object.class", "kind that is expected here: BaseEstimator"),
+        ({"class": "sklearn.gaussian_process.kernels.RBF"}, "object.class", "expected here: BaseEstimator"),
         ({"class": "sklearn.model_selection.KFold"}, "object.class", "kind that is expected"),
         ({"class": "sklearn.base.BaseEstimator"}, "object.class", "has no fit"),
         ({"class": "sklearn.cluster.Birch"}, "object.class", "can't be stored safely; use sklearn.cluster.Mini"),
-        ({"class": "sklearn.model_selection.GridSearchCV"}, "object.params.estimator", "is missing"),
+        ({"class": GRID}, "object.params.estimator", "is missing"),
         ({"class": "sklearn.pipeline.Pipeline", "params": {"steps": []}}, "object.params", "The pipeline is empty"),
         ({"class": "sklearn.pipeline.Pipeline", "params": {"steps": "ab"}}, "object.params.steps", "must be a list"),
         ({"class": "sklearn.pipeline.Pipeline", "params": {"steps": ["ab"]}}, "object.params.steps.0", "must be [name"),
@@ -432,18 +433,18 @@ def test_all_faults_come_at_once_each_with_its_path() -> None:
             "The 'estimator' parameter of SelfTrainingClassifier must be",
         ),
         (
-            {"class": "sklearn.model_selection.GridSearchCV", "params": {"estimator": SVC_FORM, "param_grid": {"X": [1]}}},
+            {"class": GRID, "params": {"estimator": SVC_FORM, "param_grid": {"X": [1]}}},
             "object.params.param_grid.X",
             "SVC has no parameter `X`",
         ),
         (
-            {"class": "sklearn.model_selection.GridSearchCV", "params": {"estimator": SVC_FORM, "param_grid": {"C": 1}}},
+            {"class": GRID, "params": {"estimator": SVC_FORM, "param_grid": {"C": 1}}},
             "object.params.param_grid",
             "needs to be a list",
         ),
         (
             {
-                "class": "sklearn.model_selection.GridSearchCV",
+                "class": GRID,
                 "params": {"estimator": SVC_FORM, "param_grid": {"C": [1, -1]}},
             },
             "object.params.param_grid.C",
@@ -465,19 +466,31 @@ def test_all_faults_come_at_once_each_with_its_path() -> None:
             "could not convert",
         ),
         (
-            {"class": "sklearn.model_selection.GridSearchCV", "params": {"estimator": SVC_FORM, "param_grid": {"C": [1]},
-             "cv": {"class": "sklearn.model_selection.KFold", "params": {"n_splits": 1}}}},
+            {
+                "class": GRID,
+                "params": {
+                    "estimator": SVC_FORM,
+                    "param_grid": {"C": [1]},
+                    "cv": {"class": "sklearn.model_selection.KFold", "params": {"n_splits": 1}},
+                },
+            },
             "object.params.cv.params",
             "at least one train/test split",
         ),
         (
-            {"class": "sklearn.model_selection.GridSearchCV", "params": {"estimator": SVC_FORM, "param_grid": {"C": [1]},
-             "cv": {"class": "sklearn.model_selection.BaseCrossValidator"}}},
+            {
+                "class": GRID,
+                "params": {
+                    "estimator": SVC_FORM,
+                    "param_grid": {"C": [1]},
+                    "cv": {"class": "sklearn.model_selection.BaseCrossValidator"},
+                },
+            },
             "object.params.cv.class",
             "abstract",
         ),
     ],
-)  # fmt: skip
+)
 def test_each_fault_is_named(form: Any, path: str, said: str) -> None:
     faults = faults_of(form)
     assert said in faults.get(path, ""), faults
@@ -505,7 +518,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     ),
     "a file by way of a grid": (
         {
-            "class": "sklearn.model_selection.GridSearchCV",
+            "class": GRID,
             "params": {
                 "estimator": describe(make_pipeline(CountVectorizer(), SVC())),
                 "param_grid": {"countvectorizer__input": ["content", "filename"]},
@@ -525,7 +538,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     ),
     "a file by way of a step that the grid swaps in": (
         {
-            "class": "sklearn.model_selection.GridSearchCV",
+            "class": GRID,
             "params": {
                 "estimator": describe(make_pipeline(CountVectorizer(), SVC())),
                 "param_grid": {
@@ -607,7 +620,7 @@ def test_deep_nesting_is_a_fault_and_no_recursion_error() -> None:
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 1e308, "x" * 10**6, [0] * 10**5, None, True, "\0", {"a": {}}])
 def test_no_value_makes_check_raise(value: Any) -> None:
-    for name in ("sklearn.svm.SVC", "sklearn.pipeline.Pipeline", "sklearn.model_selection.GridSearchCV"):
+    for name in ("sklearn.svm.SVC", "sklearn.pipeline.Pipeline", GRID):
         for param in ("C", "steps", "param_grid", "estimator", "degree", "random_state"):
             construct({"class": name, "params": {param: value}}, TRUST)
     assert construct({"class": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 10**400}}, TRUST)[1] == []
@@ -637,7 +650,7 @@ def test_no_junk_makes_check_raise(value: Any, param: str) -> None:
     construct({"class": "sklearn.pipeline.Pipeline", "params": {param: value}}, TRUST)
     construct(
         {
-            "class": "sklearn.model_selection.GridSearchCV",
+            "class": GRID,
             "params": {"estimator": SVC_FORM, "param_grid": value},
         },
         TRUST,
@@ -655,16 +668,26 @@ BAD = {"C": -1}
 @pytest.mark.parametrize(
     ("form", "fit_kwargs", "path", "said"),
     [
-        (SVC_FORM, {"sample_wait": "w"}, "sample_wait", "SVC.fit has no keyword `sample_wait`; did you mean `sample_weight`?"),
+        (
+            SVC_FORM,
+            {"sample_wait": "w"},
+            "sample_wait",
+            "SVC.fit has no keyword `sample_wait`; did you mean `sample_weight`?",
+        ),
         (SVC_FORM, {"epochs": 3}, "epochs", "it has: sample_weight"),
         (SVC_FORM, {"X": "age"}, "X", "comes from the rows"),
         (SVC_FORM, {"sample_weight": [1, 2]}, "sample_weight", "names the field that holds it"),
-        (PIPE, {"sample_weight": "w"}, "sample_weight", "takes `<step>__sample_weight`; its steps are: standardscaler, svc"),
+        (
+            PIPE,
+            {"sample_weight": "w"},
+            "sample_weight",
+            "takes `<step>__sample_weight`; its steps are: standardscaler, svc",
+        ),
         (PIPE, {"svm__sample_weight": "w"}, "svm__sample_weight", "no step `svm`; did you mean `svc`?"),
         (PIPE, {"svc__sample_wait": "w"}, "svc__sample_wait", "did you mean `sample_weight`?"),
         (PIPE, {"svc__sample_weight": 3}, "svc__sample_weight", "names the field"),
     ],
-)  # fmt: skip
+)
 def test_keywords_of_fit(form: Any, fit_kwargs: dict[str, Any], path: str, said: str) -> None:
     faults = faults_of(form, fit_kwargs=fit_kwargs)
     assert said in faults.get(f"fit_kwargs.{path}", ""), faults
@@ -673,7 +696,7 @@ def test_keywords_of_fit(form: Any, fit_kwargs: dict[str, Any], path: str, said:
 def test_keywords_that_fit_takes_are_no_faults() -> None:
     assert faults_of(SVC_FORM, fit_kwargs={"sample_weight": "w"}) == {}
     assert faults_of(PIPE, fit_kwargs={"svc__sample_weight": "w"}) == {}
-    grid = {"class": "sklearn.model_selection.GridSearchCV", "params": {"estimator": PIPE, "param_grid": {}}}
+    grid = {"class": GRID, "params": {"estimator": PIPE, "param_grid": {}}}
     assert faults_of(grid, fit_kwargs={"svc__sample_weight": "w", "groups": "g"}) == {}
 
 

@@ -359,12 +359,24 @@ def test_predictions_are_made_once_for_all_metrics(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("metrics", "columns", "said"),
     [
-        (["accuracy", "roc_auc"], {"churned": np.zeros(ROWS, int)}, "`roc_auc` is nan on the 60 rows held out: Only one class"),
+        (
+            ["accuracy", "roc_auc"],
+            {"churned": np.zeros(ROWS, int)},
+            "`roc_auc` is nan on the 60 rows held out: Only one class",
+        ),
         (["neg_log_loss"], {}, "^the metric `neg_log_loss` raised AttributeError: .*predict_proba"),
-        (["accuracy"], {"age": [None] * 30 + [1.0] * 30}, "(?s)^the metric `accuracy` raised ValueError: Input X contains NaN.*`age` is missing in 30 of 60 rows"),
-        (["score"], {"age": [None] * 30 + [1.0] * 30}, "(?s)^the metric `score` raised ValueError: .*`age` is missing in 30"),
+        (
+            ["accuracy"],
+            {"age": [None] * 30 + [1.0] * 30},
+            "(?s)^the metric `accuracy` raised ValueError: Input X contains NaN.*`age` is missing in 30 of",
+        ),
+        (
+            ["score"],
+            {"age": [None] * 30 + [1.0] * 30},
+            "(?s)^the metric `score` raised ValueError: .*`age` is missing in 30",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_metric_that_cant_be_computed(metrics: list[str], columns: Mapping[str, Any], said: str) -> None:
     one = fitted(document(SVC()))
     with pytest.raises(TrainingFailed, match=said):
@@ -521,11 +533,16 @@ def test_every_estimator_is_stored_and_loaded_and_says_the_same(name: str, cls: 
 @pytest.mark.parametrize(
     "model",
     [
-        GridSearchCV(make_pipeline(TfidfVectorizer(), SVC()), {"svc__C": [1, 2]}, scoring=["accuracy", "roc_auc"], refit="accuracy"),
+        GridSearchCV(
+            make_pipeline(TfidfVectorizer(), SVC()),
+            {"svc__C": [1, 2]},
+            scoring=["accuracy", "roc_auc"],
+            refit="accuracy",
+        ),
         make_pipeline(CountVectorizer(), FunctionTransformer(np.log1p), KNeighborsClassifier(metric="cosine")),
         make_pipeline(TfidfVectorizer(), KNeighborsClassifier()),
     ],
-)  # fmt: skip
+)
 def test_compositions_on_text_are_stored(model: Any) -> None:
     model.fit(TEXT, Y)
     np.testing.assert_array_equal(loads(dumps(model, TRUST), TRUST).predict(TEXT), model.predict(TEXT))
@@ -726,16 +743,28 @@ def call_of(module: str, name: str, *arguments: str, loader: str = "ConstructorF
         call_of("refitd.embedded", "EmbeddedMongo", "{canary}"),
         call_of("trainers.sklearn", "SklearnTrainer"),
         call_of("torch.nn", "Linear", "3"),
-        {"__class__": "partial", "__module__": "functools", "__loader__": "PartialNode",
-         "content": {"func": {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"},
-                     "args": text_node("a"), "kwds": text_node("a"), "namespace": text_node("a")}},
-        {"__class__": "methodcaller", "__module__": "operator", "__loader__": "OperatorFuncNode",
-         "attrs": text_node("a")},
+        {
+            "__class__": "partial",
+            "__module__": "functools",
+            "__loader__": "PartialNode",
+            "content": {
+                "func": {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"},
+                "args": text_node("a"),
+                "kwds": text_node("a"),
+                "namespace": text_node("a"),
+            },
+        },
+        {
+            "__class__": "methodcaller",
+            "__module__": "operator",
+            "__loader__": "OperatorFuncNode",
+            "attrs": text_node("a"),
+        },
         {"__class__": "load", "__module__": "numpy", "__loader__": "FunctionNode"},
         {"__class__": "system", "__module__": "os", "__loader__": "TypeNode"},
     ],
     ids=lambda node: f"{node['__loader__']}-{node['__module__']}.{node['__class__']}",
-)  # fmt: skip
+)
 def test_crafted_artifacts_are_refused_and_nothing_of_them_runs(node: dict[str, Any], tmp_path: Path) -> None:
     canary = tmp_path / "sang"
     node = json.loads(json.dumps(node).replace("{canary}", str(canary)))
