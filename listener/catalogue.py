@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from listener.matching import WatchTable
+from registry.canonical import key_of
 from registry.document import ModelDocument
 from registry.errors import DocumentInvalid, Fault
 from registry.mongo_select import parse_mongo_select
@@ -17,11 +20,17 @@ from trainers.catalog import trainer
 from trainers.check import check_document
 
 
+#: A model's name, or a stand-in for an `_id` that is none.
+Key = str | tuple[str, str]
+
+log: Any = structlog.get_logger("refitd.catalogue")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One model document: valid with what it watches, or invalid with its faults."""
 
-    name: Any
+    name: Key
     raw: RawDocument
     document: ModelDocument | None
     faults: tuple[Fault, ...]
@@ -38,25 +47,19 @@ class Catalogue:
 
     def __init__(self, store: Store, trust: Trust) -> None:
         self._store, self._trust = store, trust
-        self._entries: Mapping[Any, Entry] = {}
+        self._entries: Mapping[Key, Entry] = {}
         self.table = WatchTable({})
 
     @property
-    def entries(self) -> Mapping[Any, Entry]:
-        """By the documents' `_id`, of whatever type."""
+    def entries(self) -> Mapping[Key, Entry]:
+        """By name; a document whose `_id` can't be one has a stand-in for it."""
         return self._entries
 
-    def reload(self, names: Iterable[Any] | None = None) -> set[Any]:
+    def reload(self, names: Collection[Key] | None = None) -> set[Key]:
         """Read these documents again (all, when None); the names whose entry changed, came or went."""
-        if names is None:
-            fresh = {raw["_id"]: raw for raw in self._store.documents.all()}
-            wanted = set(fresh) | set(self._entries)
-        else:
-            wanted = set(names)
-            found = ((name, self._store.documents.get(name)) for name in wanted)
-            fresh = {name: raw for name, raw in found if raw is not None}
+        wanted, fresh = self._read(names)
         entries = dict(self._entries)
-        changed = set()
+        changed: set[Key] = set()
         for name in wanted:
             old, raw = entries.pop(name, None), fresh.get(name)
             if raw is not None:
@@ -65,19 +68,30 @@ class Catalogue:
                 changed.add(name)
         if changed:
             self._entries = entries
-            self.table = WatchTable({name: entry.watches for name, entry in entries.items() if entry.document})
+            self.table = WatchTable({str(name): entry.watches for name, entry in entries.items() if entry.document})
         return changed
 
     def trainers(self) -> frozenset[str]:
         """The trainers that valid documents name."""
         return frozenset(entry.document.trainer for entry in self._entries.values() if entry.document)
 
-    def _judge(self, name: Any, raw: RawDocument) -> Entry:
+    def _read(self, names: Collection[Key] | None) -> tuple[set[Key], dict[Key, RawDocument]]:
+        if names is None or not all(isinstance(name, str) for name in names):
+            fresh = {key_of(raw["_id"]): raw for raw in self._store.documents.all()}
+            return set(fresh) | set(self._entries), fresh
+        found = ((name, self._store.documents.get(str(name))) for name in names)
+        return set(names), {name: raw for name, raw in found if raw is not None}
+
+    def _judge(self, name: Key, raw: RawDocument) -> Entry:
         try:
             document = check_document(raw, self._trust)
+            return Entry(name, raw, document, (), _watches(document))
         except DocumentInvalid as error:
             return Entry(name, raw, None, error.faults, {})
-        return Entry(name, raw, document, (), _watches(document))
+        except Exception as error:  # the edge: one document that breaks its judge must not hold up the others
+            log.exception("a document could not be checked", model=str(name))
+            fault = Fault("", f"this document could not be checked: {type(error).__name__}: {error}")
+            return Entry(name, raw, None, (fault,), {})
 
 
 def _watches(document: ModelDocument) -> Mapping[str, Watch]:

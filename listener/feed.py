@@ -49,7 +49,8 @@ class Change:
 class Batch:
     """Some changes, and the position after them.
 
-    `documents` are the models whose documents changed, None when any may have; `versions` those that published one.
+    `documents` are the models whose documents changed (by `registry.canonical.key_of`), None when any may have;
+    `versions` those that published one.
     """
 
     changes: tuple[Change, ...]

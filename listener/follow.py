@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from listener.catalogue import Catalogue, Entry
+from listener.catalogue import Catalogue, Entry, Key
 from listener.feed import Batch, Feed, Position
 from listener.matching import Evaluator, match
 from registry.errors import PositionLost
@@ -115,7 +115,7 @@ class Follower:
         self._stored_at, self._stored = time.monotonic(), True
         return rows
 
-    def _documents_changed(self, names: Iterable[Any] | None) -> None:
+    def _documents_changed(self, names: Collection[Key] | None) -> None:
         changed = self._catalogue.reload(names)
         relations = self._catalogue.table.relations
         if relations != frozenset(self._followed):
@@ -148,7 +148,7 @@ class Follower:
         if reason is None:
             self._store.feeds.begin(name, self._epoch, self._identity, position, self._followed)
             return
-        models = [model for model, one in self._catalogue.entries.items() if one.document]
+        models = [str(model) for model, one in self._catalogue.entries.items() if one.document]
         log.warning("resync", feed=name, reason=reason, models=len(models))
         self._store.feeds.resync(
             name, self._epoch, self._identity, position, self._followed, since, models, f"resync: {reason}"
@@ -179,7 +179,7 @@ class Follower:
         if row.watching == now:
             return
         back = row.watching is not None and row.published is not None and row.published.spec_hash == now
-        self._store.fits.watching(entry.name, now, "its document was another one meanwhile" if back else None)
+        self._store.fits.watching(row.model, now, "its document was another one meanwhile" if back else None)
 
     def _gap(self, entry: Entry, row: Pending) -> Stamp | None:
         """Since when the model's relations are all followed, if its newest version is older than that.

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from listener.feed import Batch, Change, Position
 from listener.mongo_events import changes_of, token_time
+from registry.canonical import key_of
 from registry.errors import DatastoreUnavailable, PositionLost
 from registry.mongo.connection import PREFIX, Connection, translate, translated
 
@@ -164,7 +165,7 @@ class MongoFeed:
             if collection == _VERSIONS:
                 versions.add(event["fullDocument"]["model"])
             elif collection == _MODELS and "documentKey" in event:
-                documents = None if documents is None else documents | {event["documentKey"]["_id"]}
+                documents = None if documents is None else documents | {key_of(event["documentKey"]["_id"])}
             elif collection == _MODELS or event["operationType"] in ("dropDatabase", "invalidate"):
                 documents = None
                 changes += changes_of(event, self._relations)

@@ -11,14 +11,16 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import structlog
 
-from listener.catalogue import Catalogue, Entry
+from listener.catalogue import Catalogue, Entry, Key
 from listener.policy import Decision, decide, next_schedule
 from listener.status import differs, invalid_status, model_status
-from registry.errors import FitBusy, NotFound, WorkerLost
+from registry.document import ModelDocument
+from registry.errors import DatastoreUnavailable, FitBusy, NotFound, WorkerLost
 from registry.records import Fit, FitState, Pending
 from registry.store import Store
 from trainers.executor import Executor, FitOrder
@@ -41,14 +43,15 @@ class Reconciler:
         self._store, self._catalogue, self._executor = store, catalogue, executor
         self._order, self._owner = order, owner
         self._wake = threading.Condition()
-        self._dirty: set[Any] = set()
+        self._dirty: set[Key] = set()
         self._rows: dict[str, Pending] = {}
-        self._due: list[tuple[datetime, str]] = []
-        self._due_at: dict[str, datetime] = {}
-        self._statuses: dict[Any, Mapping[str, Any]] = {}
+        self._due: list[tuple[datetime, int, Key]] = []
+        self._pushed = count()
+        self._due_at: dict[Key, datetime] = {}
+        self._told: dict[Key, tuple[Entry, Mapping[str, Any]]] = {}
         self._waiting_for_slot: set[str] = set()
 
-    def look(self, models: Iterable[Any], rows: Mapping[str, Pending] | None = None) -> None:
+    def look(self, models: Iterable[Key], rows: Mapping[str, Pending] | None = None) -> None:
         """Have these models looked at soon. From any thread."""
         with self._wake:
             self._dirty.update(models)
@@ -76,7 +79,7 @@ class Reconciler:
             self.look(models)
             raise
 
-    def _next(self) -> tuple[set[Any], dict[str, Pending]]:
+    def _next(self) -> tuple[set[Key], dict[str, Pending]]:
         with self._wake:
             if not self._dirty:
                 self._wake.wait(self._seconds_to_next())
@@ -86,11 +89,11 @@ class Reconciler:
             return models, rows
         now = self._store.now()
         while self._due and self._due[0][0] <= now:
-            at, model = heapq.heappop(self._due)
+            at, _, model = heapq.heappop(self._due)
             if self._due_at.get(model) == at:
                 del self._due_at[model]
                 models.add(model)
-                rows.pop(model, None)
+                rows.pop(str(model), None)
         return models, rows
 
     def _seconds_to_next(self) -> float:
@@ -99,7 +102,7 @@ class Reconciler:
         wait = (self._due[0][0] - self._store.now()).total_seconds()
         return min(max(wait, 0.0), _LONGEST_WAIT_S)
 
-    def _reconcile(self, models: set[Any], known: Mapping[str, Pending]) -> None:
+    def _reconcile(self, models: set[Key], known: Mapping[str, Pending]) -> None:
         entries = self._catalogue.entries
         for gone in [model for model in models if model not in entries]:
             self._forget(gone)
@@ -107,16 +110,23 @@ class Reconciler:
         missing = [one.name for one in present if isinstance(one.name, str) and one.name not in known]
         rows = {**known, **(self._store.fits.pending(missing) if missing else {})}
         for entry in present:
-            if entry.document is None:
-                state = rows.get(entry.name) if isinstance(entry.name, str) else None
-                self._tell(entry, invalid_status(entry.faults, state))
-            else:
-                self._settle(entry, rows[entry.name])
+            try:
+                self._settle(entry, rows.get(str(entry.name)))
+            except DatastoreUnavailable:
+                raise
+            except Exception:  # the edge: one model must not hold up the others
+                log.exception("a model could not be reconciled", model=str(entry.name))
+                self._push(entry.name, self._store.now() + timedelta(seconds=_LONGEST_WAIT_S))
 
-    def _settle(self, entry: Entry, state: Pending) -> None:
+    def _settle(self, entry: Entry, state: Pending | None) -> None:
+        if entry.document is None:
+            self._tell(entry, invalid_status(entry.faults, state))
+        elif state is not None:
+            self._settle_valid(entry, state)
+
+    def _settle_valid(self, entry: Entry, state: Pending) -> None:
         """Decide about one valid model, and act."""
-        document = entry.document
-        assert document is not None  # the caller asked
+        document = _document(entry)
         now = self._store.now()
         state = self._scheduled(entry, state, now)
         decision = decide(document, state, now)
@@ -133,20 +143,18 @@ class Reconciler:
 
     def _scheduled(self, entry: Entry, state: Pending, now: datetime) -> Pending:
         """The pending row with the due time of the document's schedule: a row, so that none is forgotten."""
-        document = entry.document
-        assert document is not None
+        document = _document(entry)
         cron = document.retrain.schedule
         if state.schedule == cron:
             return state
         due_at = next_schedule(document, now)
-        self._store.fits.schedule(entry.name, cron, due_at)
+        self._store.fits.schedule(document.id, cron, due_at)
         return replace(state, schedule=cron, due_at=due_at)
 
     def _start(self, entry: Entry, state: Pending, decision: Decision, now: datetime) -> Fit | None:
         """Claim a fit and hand it to the executor; None when another one was faster, or there is no room now."""
-        document = entry.document
-        assert document is not None
-        if not self._has_room(entry.name):
+        document = _document(entry)
+        if not self._has_room(document.id):
             return None
         reason = {"kind": decision.kind, **state.outstanding.as_dict(), "why": decision.why}
         draft = new_fit(self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound)
@@ -173,8 +181,7 @@ class Reconciler:
         return not full
 
     def _status(self, entry: Entry, state: Pending, decision: Decision) -> dict[str, Any]:
-        document = entry.document
-        assert document is not None
+        document = _document(entry)
         fit_state = self._store.fits.get(state.fit).state if state.fit else None
         try:
             live: int | None = self._store.versions.live(document.id).number
@@ -183,20 +190,28 @@ class Reconciler:
         return model_status(document, state, decision, fit_state, live)
 
     def _tell(self, entry: Entry, status: Mapping[str, Any]) -> None:
-        told = self._statuses.get(entry.name, entry.raw.get("status"))
+        seen, told = self._told.get(entry.name, (None, None))
+        if seen is not entry:  # read anew: what stands in the document now is what was told
+            told = entry.raw.get("status")
         if differs(told if isinstance(told, Mapping) else None, status):
-            self._store.documents.set_status(entry.name, {**status, "at": self._store.now()})
-            self._statuses[entry.name] = status
+            self._store.documents.set_status(entry.raw["_id"], {**status, "at": self._store.now()})
+        self._told[entry.name] = (entry, status)
 
-    def _forget(self, model: Any) -> None:
-        self._statuses.pop(model, None)
+    def _forget(self, model: Key) -> None:
+        self._told.pop(model, None)
         self._due_at.pop(model, None)
         if isinstance(model, str):
             self._store.fits.forget(model)
 
-    def _look_at(self, model: str, now: datetime, after_s: float) -> None:
+    def _look_at(self, model: Key, now: datetime, after_s: float) -> None:
         self._push(model, now + timedelta(seconds=after_s))
 
-    def _push(self, model: str, at: datetime) -> None:
+    def _push(self, model: Key, at: datetime) -> None:
         self._due_at[model] = at
-        heapq.heappush(self._due, (at, model))
+        heapq.heappush(self._due, (at, next(self._pushed), model))
+
+
+def _document(entry: Entry) -> ModelDocument:
+    """The document of an entry that is known to be valid."""
+    assert entry.document is not None
+    return entry.document

@@ -15,13 +15,19 @@ from registry.records import FitState, Pending
 STATES = ("invalid", "waiting", "queued", "fitting", "fresh", "failing", "paused")
 
 
+#: A status names so many faults, and counts the others: it has to fit into the document.
+FAULTS_TOLD = 100
+
+
 def invalid_status(faults: Iterable[Fault], state: Pending | None) -> dict[str, Any]:
     """The status of a document with faults. Versions it had stay live."""
     listed = list(faults)
+    told = listed[:FAULTS_TOLD]
+    more = [f"and {len(listed) - len(told)} more"] if len(listed) > len(told) else []
     return {
         "state": "invalid",
-        "error": "; ".join(str(fault) for fault in listed),
-        "faults": [{"path": fault.path, "message": fault.message} for fault in listed],
+        "error": "; ".join([*map(str, told), *more]),
+        "faults": [{"path": fault.path, "message": fault.message} for fault in told],
         "live": None,
         "pending": state.outstanding.total if state else 0,
         "reason": None,

@@ -82,7 +82,7 @@ class _Story:
         # Kept images let the daemon tell changes that matter from others; without them it would rather fit once more.
         self._database.create_collection("scans", changeStreamPreAndPostImages={"enabled": True})
         self._database["held_out"].insert_many(list(digits.held_out))
-        self._first(digits.waves[0])
+        self._first(digits.waves[0], len(digits.held_out))
         for wave in digits.waves[1:]:
             self._wave(wave)
         self._unlabelled(digits)
@@ -101,8 +101,8 @@ class _Story:
             self._until(lambda: following(self._session.store) is not None, "the daemon to follow the datastore")
         self._voice.done(f"the daemon, with a Ray of its own ({time.monotonic() - began:.1f} s)")
 
-    def _first(self, rows: Sequence[Row]) -> None:
-        self._voice.step(f"{len(rows)} labelled digits and a model document are written, by plain pymongo")
+    def _first(self, rows: Sequence[Row], held: int) -> None:
+        self._voice.step(f"{len(rows)} labelled digits ({held} more to judge on) and a model document are written")
         self._voice.document(DOCUMENT)
         self._voice.header()
         self._database["scans"].insert_many(list(rows))

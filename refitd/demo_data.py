@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def load_digits() -> Digits:
     rest = training[WAVES[-1] :]
     return Digits(
         held_out=held_out,
-        waves=[training[begin:end] for begin, end in zip(ends, ends[1:], strict=False)],
+        waves=[training[begin:end] for begin, end in itertools.pairwise(ends)],
         unlabelled=[{"_id": row["_id"], "pixels": row["pixels"]} for row in rest],
         labels={row["_id"]: row["label"] for row in rest},
     )

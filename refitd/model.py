@@ -191,9 +191,7 @@ def _name_and_object(args: tuple[Any, ...], name: str | None, given: Any) -> tup
     if given is None and left:
         given = left.pop(0)
     if left or given is None:
-        raise TypeError(
-            "write Estimator(object) or Estimator(name, object), e.g. Estimator('churn', SVC(C=0.05))"
-        )
+        raise TypeError("write Estimator(object) or Estimator(name, object), e.g. Estimator('churn', SVC(C=0.05))")
     return name, given
 
 
@@ -210,8 +208,11 @@ def _kind(model: Any) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
-def _fields(fields: Fields | None) -> str | list[str] | None:
-    return fields if fields is None or isinstance(fields, str) else list(fields)
+def _fields(fields: Any) -> Any:
+    """Names of fields as the document has them; what is none, the document's own check tells."""
+    if hasattr(fields, "shape"):
+        raise TypeError("with db, X and y are names of the rows' fields; leave db out to fit on arrays")
+    return list(fields) if isinstance(fields, tuple) else fields
 
 
 def _validation(validation: Mapping[str, Any] | None) -> dict[str, Any] | None:

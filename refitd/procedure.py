@@ -69,9 +69,7 @@ def _claim(session: Session, document: ModelDocument, raw: RawDocument) -> Fit:
         counts = store.fits.pending([document.id])[document.id].outstanding.as_dict()
         reason = {"kind": "requested", "by": "fit()", **counts}
         try:
-            return store.fits.start(
-                new_fit(store, document, raw, reason, this_process(), bound=session.bound)
-            )
+            return store.fits.start(new_fit(store, document, raw, reason, this_process(), bound=session.bound))
         except FitBusy:
             _wait_for_other(store, document.id)
 
@@ -84,11 +82,7 @@ def _wait_for_other(store: Store, model: str) -> None:
         if busy is None:
             return True
         fit = store.fits.get(busy)
-        verdict = (
-            None
-            if fit.state.ended
-            else judge(fit, ours=False, owner_dead=is_dead(fit.owner), now=store.now())
-        )
+        verdict = None if fit.state.ended else judge(fit, ours=False, owner_dead=is_dead(fit.owner), now=store.now())
         if verdict:
             store.fits.end(fit.id, verdict.state, verdict.error)
         return fit.state.ended

@@ -35,11 +35,7 @@ class Collection:
         skip: int = 0,
     ) -> Find:
         """The rows that a filter finds, with the arguments of pymongo's `find`."""
-        named = (
-            projection
-            if projection is None or isinstance(projection, Mapping)
-            else dict.fromkeys(projection, 1)
-        )
+        named = projection if projection is None or isinstance(projection, Mapping) else dict.fromkeys(projection, 1)
         found = Find(self.name, dict(filter or {}), dict(named) if named else None)
         return found.sort(sort).skip(skip).limit(limit) if sort else found.skip(skip).limit(limit)
 
@@ -87,9 +83,7 @@ class Find:
             select["projection"] = dict(self.projection)
         if self.ordered:
             select["sort"] = [list(pair) for pair in self.ordered]
-        return select | {
-            key: value for key, value in (("skip", self.skipped), ("limit", self.limited)) if value
-        }
+        return select | {key: value for key, value in (("skip", self.skipped), ("limit", self.limited)) if value}
 
 
 @dataclass(frozen=True, slots=True)

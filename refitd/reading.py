@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from bson.errors import BSONError
+
 from registry.errors import DocumentInvalid, Fault
 
 #: One key that says a type which JSON lacks. `$regex` is not among them: in a filter it is the query operator.
@@ -33,17 +35,13 @@ def read_documents(path: Path) -> list[Mapping[str, Any]]:
     for value in _parse(path, text):
         for one in value if isinstance(value, list) else [value]:
             if not isinstance(one, Mapping):
-                raise _fault(
-                    path, f"holds {type(one).__name__} {str(one)[:40]!r} where a model document should be"
-                )
+                raise _fault(path, f"holds {type(one).__name__} {str(one)[:40]!r} where a model document should be")
             try:
                 found.append(extended(one))
-            except (TypeError, ValueError, KeyError) as error:
+            except (TypeError, ValueError, KeyError, BSONError) as error:
                 raise _fault(path, f"holds a faulty value of extended JSON: {error}") from None
     if not found:
-        raise _fault(
-            path, "is empty: a model document has at least _id, trainer, object, training_select, train_X"
-        )
+        raise _fault(path, "is empty: a model document has at least _id, trainer, object, training_select, train_X")
     return found
 
 

@@ -68,9 +68,7 @@ class LogSettings(BaseModel):
     format: Literal["console", "json"] | None = Field(
         None, description="`console` or `json`; by default `console` on a terminal, `json` elsewhere"
     )
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least level that is logged"
-    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is logged")
 
 
 class Settings(BaseSettings):
@@ -236,7 +234,9 @@ def _fault(detail: Mapping[str, Any], asked: Mapping[str, Any], files: tuple[dic
         where = f"{'.'.join(named)} in the settings file"
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     meaning = dict(variables()).get(variable)
-    return f"{where}: {message}, given {redact(repr(detail['input']))}" + (f" ({meaning})" if meaning else "")
+    shown = repr(detail["input"])
+    given = "" if shown in message else f", given {shown}"
+    return redact(f"{where}: {message}{given}" + (f" ({meaning})" if meaning else ""))
 
 
 def _dotted(variable: str) -> str:

@@ -128,9 +128,14 @@ def _stand(store: Store, trust: Trust, raws: Iterable[RawDocument]) -> list[Stan
     fits = {fit.id: fit for fit in store.fits.active()}
     judge = _Judge(trust, daemon=following(store) is not None)
     now = store.now()
-    return [
-        _one(store, judge, raw, rows.get(raw["_id"]) or Pending(str(raw["_id"])), fits, now) for raw in listed
-    ]
+    return [_one(store, judge, raw, _row_of(raw, rows), fits, now) for raw in listed]
+
+
+def _row_of(raw: RawDocument, rows: Mapping[str, Pending]) -> Pending:
+    """A document of a foreign client may have an `_id` that is no name: it has no row, and is invalid."""
+    name = raw["_id"]
+    found = rows.get(name) if isinstance(name, str) else None
+    return found or Pending(str(name))
 
 
 def _one(
@@ -188,7 +193,5 @@ def _was_accepted(document: ModelDocument, pending: Pending, fit: Fit | None) ->
 def _faults(status: Any) -> list[Fault]:
     listed = status.get("faults") or []
     return [
-        Fault(str(one.get("path", "")), str(one.get("message", "")))
-        for one in listed
-        if isinstance(one, Mapping)
+        Fault(str(one.get("path", "")), str(one.get("message", ""))) for one in listed if isinstance(one, Mapping)
     ] or [Fault("", str(status.get("error") or "invalid"))]

@@ -21,6 +21,8 @@ def datastore_up(folder: Path, port: int | None) -> Iterator[str]:
         DatastoreUnavailable: another one uses the folder or the port.
         DatastoreUnsuitable: there is no server to run here.
     """
+    folder.mkdir(exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
     with EmbeddedMongo.start(folder / "data", port=port) as server:
         uri = server.uri(DATABASE)
         with announced(uri):

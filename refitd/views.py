@@ -43,10 +43,14 @@ def version_row(version: Version, live: int | None, store: Store) -> Row:
         "cut": store.show_stamp(draft.cut),
         "digest": draft.digest,
         "parts": dict(draft.parts),
-        "promoted": draft.promoted,
-        "gate": draft.gate,
-        "fit": version.fit,
     }
+
+
+def version_detail(version: Version, live: int | None, store: Store) -> Row:
+    """`show`: all there is to say of one version."""
+    draft = version.draft
+    more = {"promoted": draft.promoted, "gate": draft.gate, "fit": version.fit, "format": draft.format}
+    return {**version_row(version, live, store), **more, "detail": dict(draft.detail)}
 
 
 def fit_row(fit: Fit) -> Row:
@@ -81,9 +85,6 @@ def feed_row(row: FeedRow, store: Store, retained: int | None = None) -> Row:
         "resyncs": row.resyncs,
         "dead_letters": row.dead_letters,
         "owner": short(row.owner) if holds_lease(row, now) else None,
-        "last_resync": row.last_resync,
-        "relations": sorted(row.relations),
-        "recorded": row.recorded,
     }
 
 
@@ -135,16 +136,22 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def version_rows(store: Store, model: str) -> list[Row]:
+    """`versions`: all of a model. Raises `NotFound` as `versions_of` does."""
+    found = versions_of(store, model)
+    live = live_number(store, model)
+    return [version_row(one, live, store) for one in found]
+
+
+def versions_of(store: Store, model: str) -> list[Version]:
     """All versions of a model, the newest first; also of one that was removed.
 
     Raises:
-        NotFound: neither is there such a model nor a version of one.
+        NotFound: there is neither such a model nor a version of one.
     """
-    versions = store.versions.of(model)
-    if not versions:
+    found = store.versions.of(model)
+    if not found:
         document(store, model)
-    live = live_number(store, model)
-    return [version_row(one, live, store) for one in versions]
+    return found
 
 
 def live_number(store: Store, model: str) -> int | None:

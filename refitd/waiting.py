@@ -57,9 +57,7 @@ class Fresh:
         if one.state == "failing":
             raise FitError(f"{one.model} is failing: {one.error}")
         if one.state == "paused" and not self._settled(one):
-            raise RefitdError(
-                f"{one.model} is paused and {one.status['pending']} changes are pending; resume it first"
-            )
+            raise RefitdError(f"{one.model} is paused and {one.status['pending']} changes are pending; resume it first")
         self._warn()
         return self._settled(one) and self._covered(one)
 
@@ -81,11 +79,7 @@ class Fresh:
         return any(not self._store.newer(stamp, self._asked) for stamp in stamps if stamp is not None)
 
     def _warn(self) -> None:
-        if (
-            not self._warned
-            and time.monotonic() - self._since > _PATIENCE_S
-            and following(self._store) is None
-        ):
+        if not self._warned and time.monotonic() - self._since > _PATIENCE_S and following(self._store) is None:
             self._warned = True
             warnings.warn(f"{self._model} waits, but no daemon follows this datastore: start one with `refitd run`",
                           stacklevel=5)  # fmt: skip

@@ -19,6 +19,14 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
+def key_of(identity: Any) -> str | tuple[str, str]:
+    """A document's `_id` as a dictionary key: a name as it is; anything else, which no model can have, as a pair.
+
+    A mapping can't be hashed, and Python takes 1, 1.0 and true for one key.
+    """
+    return identity if isinstance(identity, str) else (type(identity).__name__, canonical_json(identity))
+
+
 def _plain(value: Any) -> Any:
     """Whole numbers alike: drivers and shells differ in whether 3 is a 32-bit, 64-bit or double value."""
     if isinstance(value, Mapping):

@@ -27,7 +27,7 @@ def rows_to_X(  # noqa: N802
             list of rows that each list the fields' values in order; one such value alone is one row.
         fields: the document's X.
         exclude: what `_base` leaves out: the fields of y.
-        base: what `_base` stood for when the model was fitted; None: whatever the rows have.
+        base: `arrays.base_fields` of the rows that the model was fitted on; None: whatever the rows have.
 
     Raises:
         RowsUnusable: a field that no row has, or values that have no common type.
@@ -38,10 +38,7 @@ def rows_to_X(  # noqa: N802
         rows = rows.to_dict()  # one row of a frame
     if not isinstance(rows, pa.Table | pd.DataFrame | pd.Series) and _is_array(rows):
         return rows
-    table = _table(rows, fields, exclude, base)
-    if base is not None and BASE in fields:
-        table, exclude = table.select(list(base)), ()
-    return make_X(table, fields, exclude)
+    return make_X(_table(rows, fields, exclude, base), fields, exclude)
 
 
 def lookup(row: Mapping[str, Any], path: str) -> Any:

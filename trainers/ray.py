@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -29,6 +32,8 @@ class RayExecutor:
     def __init__(self, address: str | None = None, *, num_cpus: int | None = None) -> None:
         """Connect to the cluster at `address` (`ray://HOST:10001`, or `HOST:PORT` of its head), or start one here.
 
+        A process that uses Ray already has its cluster: that one is used, and left as it is.
+
         Raises:
             SettingsInvalid: the address is another machine's and Ray's token authentication is switched off.
             WorkerLost: no cluster answers there.
@@ -38,8 +43,10 @@ class RayExecutor:
         self.bound = address is None
         self._refs: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._connected_here = not ray.is_initialized()
         try:
-            _connect(address, num_cpus)
+            if self._connected_here:
+                _connect(address, num_cpus)
         except (ConnectionError, RayError, RuntimeError, TimeoutError, ValueError) as error:
             raise WorkerLost(f"no Ray cluster answers at {address or 'this machine'}: {error}") from error
         self._task = ray.remote(max_retries=0)(worker.work)
@@ -86,7 +93,8 @@ class RayExecutor:
                 refs = list(self._refs.values())
             ray.wait(refs, num_returns=len(refs), timeout=max(0.0, until - time.monotonic()))
             time.sleep(0.01)  # lets the callbacks of what has ended run
-        ray.shutdown()
+        if self._connected_here:
+            ray.shutdown()
 
     def _done(self, fit: str, ended: Ended, future: Any) -> None:
         with self._lock:
@@ -102,10 +110,22 @@ def _cpus() -> int:
 
 def _connect(address: str | None, num_cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    if address is None:
-        ray.init(num_cpus=num_cpus, include_dashboard=False, **quiet)
-    else:
-        ray.init(address=address, **quiet)
+    with _own_sigterm():
+        if address is None:
+            ray.init(num_cpus=num_cpus, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself, and would abort the process on it: give it back to whoever had it."""
+    mine = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if mine is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, mine)
 
 
 def _refuse_open_cluster(address: str | None) -> None:

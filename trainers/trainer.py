@@ -24,6 +24,9 @@ class Report(Protocol):
             Cancelled, TimeLimit: the fit should stop here.
         """
 
+    def line(self, text: str) -> None:
+        """Log a line of the fit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:

@@ -82,7 +82,11 @@ def _transaction(store: MongoStore) -> Check:
         store.connection.transaction(lambda session: meta.replace_one(row, row, upsert=True, session=session))
         store.connection.transaction(lambda session: meta.delete_one(row, session=session))
     except PyMongoError as error:
-        return bad("transactions", str(translate(error)), "grant the login readWrite; see deploy/mongo/")
+        return bad(
+            "transactions",
+            str(translate(error)),
+            "grant the login the role refitdDaemon of deploy/mongo/role.js, or readWrite",
+        )
     return good("transactions", "a transaction with majority and journaled writes was committed")
 
 
@@ -118,8 +122,9 @@ def _oplog(store: MongoStore) -> Check:
     try:
         first = oplog.find_one({}, {"ts": 1}, sort=[("$natural", 1)])["ts"]
         last = oplog.find_one({}, {"ts": 1}, sort=[("$natural", -1)])["ts"]
+        size = store.connection.client["local"].command("collStats", "oplog.rs")
     except (OperationFailure, TypeError):
-        fix = "to have it checked, run doctor with a login that may read the database `local`"
+        fix = "to have it checked, grant find and collStats on local.oplog.rs (deploy/mongo/role.js: refitdSees)"
         return doubtful("oplog", "this login may not read it", fix)
     window = (last.as_datetime() - first.as_datetime()).total_seconds()
     resize = "make it larger: db.adminCommand({replSetResizeOplog: 1, size: Double(SIZE_IN_MB)})"
@@ -130,7 +135,6 @@ def _oplog(store: MongoStore) -> Check:
     if lost:
         fix = f"start the daemon: it finds this out, fits every model again and goes on; {resize}"
         return bad("oplog", f"{said}, but the feed stands before that: what came between is gone", fix)
-    size = store.connection.client["local"].command("collStats", "oplog.rs")
     full = size.get("size", 0) > 0.9 * size.get("maxSize", 1)
     if full and window < _SHORT_OPLOG_S:
         return doubtful("oplog", f"{said}: a daemon that is down for longer must fit every model again", resize)

@@ -68,7 +68,7 @@ def _images(store: MongoStore, models: dict[str, list[str]]) -> Iterator[Check]:
         return
     yield doubtful(
         "images",
-        f"MongoDB keeps no rows as they were before a change for {', '.join(without)}, so every update and delete "
-        "there counts as a match",
+        f"MongoDB keeps no rows as they were before a change for {', '.join(without)}: what can't be known counts as "
+        "a match there (deletes, replaced rows, updates of rows that don't match)",
         "refitd doctor --fix, or in mongosh: " + "; ".join(enable_line(name) for name in without),
     )

@@ -14,17 +14,21 @@ from registry.store import Store
 
 #: On the user's own collections.
 READS = frozenset({"find", "changeStream", "listCollections"})
-#: On ours; `readWrite` has all but `collMod`, which sets the validator and enables images.
+#: On ours.
 WRITES = frozenset({"find", "insert", "update", "remove", "createCollection", "createIndex"})
+#: On `refitd.models`, for its validator; on the user's collections for `doctor --fix` alone.
 ALTERS = frozenset({"collMod"})
 
-#: Roles that let a login do much more than keep models fresh.
+#: On the user's own collections these are more than keeping models fresh takes.
+_HARMFUL = frozenset({"insert", "update", "remove", "dropCollection", "dropDatabase", "createUser", "grantRole"})
+#: Roles that reach beyond one database.
 _POWERFUL = frozenset(
     {
         "root", "__system", "clusterAdmin", "clusterManager", "hostManager", "userAdminAnyDatabase",
         "dbAdminAnyDatabase", "readWriteAnyDatabase", "readAnyDatabase", "userAdmin", "dbOwner", "restore",
     }
 )  # fmt: skip
+_ROLE = "the role refitdDaemon of deploy/mongo/role.js"
 
 
 def rights_checks(store: Store) -> Iterator[Check]:
@@ -42,7 +46,7 @@ def rights_checks(store: Store) -> Iterator[Check]:
         return
     database = store.connection.database.name
     yield _needed(users[0], info.get("authenticatedUserPrivileges", []), database)
-    yield _not_more(users[0], info.get("authenticatedUserRoles", []), database)
+    yield _not_more(users[0], info, database)
 
 
 def _no_login(store: MongoStore) -> Check:
@@ -52,36 +56,32 @@ def _no_login(store: MongoStore) -> Check:
     return doubtful(
         "login",
         "none: whoever reaches the server may read and write everything",
-        "switch on access control (mongod --auth) and give refitd a login of its own; see deploy/mongo/",
+        "switch on access control (mongod --auth) and make a login of its own with " + _ROLE,
     )
 
 
 def _needed(user: str, privileges: Iterable[Mapping[str, Any]], database: str) -> Check:
     ours, theirs = allowed(privileges, database, f"{PREFIX}models"), allowed(privileges, database, "a collection")
     missing = sorted((WRITES - ours) | (READS - theirs))
-    grant = f'db.getSiblingDB("{database}").grantRolesToUser("{user}", [{{role: "readWrite", db: "{database}"}}])'
     if missing:
-        return bad("login", f"{user} may not {', '.join(missing)} in {database}", grant)
+        grant = f'db.getSiblingDB("{database}").grantRolesToUser("{user}", ["refitdDaemon"])'
+        return bad("login", f"{user} may not {', '.join(missing)} in {database}", f"give it {_ROLE}: {grant}")
     if ALTERS - ours:
-        role = f'{{role: "dbAdmin", db: "{database}"}}'
-        return doubtful(
-            "login",
-            f"{user} may not collMod: the daemon can't set its validator, nor `doctor --fix` enable images",
-            f'db.getSiblingDB("{database}").grantRolesToUser("{user}", [{role}])',
-        )
+        said = f"{user} may not collMod {PREFIX}models, so the daemon can't set its validator"
+        return doubtful("login", said, f"give it {_ROLE}")
     return good("login", f"{user} may do all that is needed in {database}")
 
 
-def _not_more(user: str, roles: Iterable[Mapping[str, Any]], database: str) -> Check:
-    listed = [(str(role["role"]), str(role["db"])) for role in roles]
-    more = [f"{role}@{db}" for role, db in listed if role in _POWERFUL or (db not in (database, "admin"))]
+def _not_more(user: str, info: Mapping[str, Any], database: str) -> Check:
+    """What the login could do to the user's rows, or elsewhere, if somebody else got hold of it."""
+    roles = [(str(role["role"]), str(role["db"])) for role in info.get("authenticatedUserRoles", [])]
+    more = [f"has the role {role}@{db}" for role, db in roles if role in _POWERFUL or db not in (database, "admin")]
+    harmful = _HARMFUL & allowed(info.get("authenticatedUserPrivileges", []), database, "a collection")
+    if harmful:
+        more.append(f"may {', '.join(sorted(harmful))} in every collection of {database}")
     if more:
-        return doubtful(
-            "least privilege",
-            f"{user} has {', '.join(more)}, which is more than refitd needs",
-            f'give it readWrite and dbAdmin on "{database}" alone; see deploy/mongo/ for a role',
-        )
-    return good("least privilege", ", ".join(f"{role}@{db}" for role, db in listed) or "custom privileges")
+        return doubtful("least privilege", f"{user} {' and '.join(more)}", f"more than it needs: {_ROLE} is enough")
+    return good("least privilege", ", ".join(f"{role}@{db}" for role, db in roles) or "privileges of its own")
 
 
 def allowed(privileges: Iterable[Mapping[str, Any]], database: str, collection: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from refitd.cli.base import App, command
 from refitd.cli.output import emit, note, table
 
 if TYPE_CHECKING:
-    from registry.records import Fit
+    from registry.records import Fit, Version
     from registry.store import Store
 
 Line = tuple[int, datetime, str]
@@ -21,33 +22,34 @@ Line = tuple[int, datetime, str]
 @click.argument("model")
 def versions(app: App, model: str) -> None:
     """What was published of a model, the newest first."""
-    from refitd.views import ago, describe_reason, version_rows
+    from refitd.views import live_number, version_row, versions_of
 
-    rows = version_rows(app.store, model)
+    found, live = versions_of(app.store, model), live_number(app.store, model)
 
     def human() -> None:
-        if not rows:
+        if not found:
             click.echo(f"{model} has no version yet; `refitd why {model}` says why")
             return
-        now = app.store.now()
-        table(
-            ("VERSION", "LIVE", "CREATED", "ROWS", "METRICS", "REASON", "SECONDS", "GATE"),
-            [
-                (
-                    row["version"],
-                    "live" if row["live"] else "",
-                    ago(row["created"], now),
-                    row["rows"],
-                    _metrics(row["metrics"]),
-                    describe_reason(row["reason"]),
-                    sum(row["parts"].values()),
-                    row["gate"] if not row["promoted"] else "",
-                )
-                for row in rows
-            ],
-        )
+        columns = ("VERSION", "LIVE", "CREATED", "ROWS", "METRICS", "REASON", "SECONDS", "GATE")
+        table(columns, (_version_cells(one, live, app.store.now()) for one in found))
 
-    emit(app.json, rows, human)
+    emit(app.json, [version_row(one, live, app.store) for one in found], human)
+
+
+def _version_cells(version: Version, live: int | None, now: datetime) -> Sequence[Any]:
+    from refitd.views import ago, describe_reason
+
+    draft = version.draft
+    return (
+        version.number,
+        "live" if version.number == live else "",
+        ago(version.created, now),
+        draft.rows,
+        ", ".join(f"{name} {value:.4f}" for name, value in draft.metrics.items()) or None,
+        describe_reason(version.reason),
+        sum(draft.parts.values()),
+        "" if draft.promoted else f"not promoted: {draft.gate}",
+    )
 
 
 @command("fits")
@@ -139,36 +141,33 @@ def feeds(app: App) -> None:
     """Where the feeds of changes stand, and who follows them."""
     from refitd.views import feed_row
 
-    rows = [feed_row(row, app.store) for row in app.store.feeds.all()]
+    found = app.store.feeds.all()
+    rows = [feed_row(row, app.store) for row in found]
 
     def human() -> None:
         if not rows:
             click.echo("no feed yet: `refitd run` starts following")
             return
-        columns = ("FEED", "KIND", "POSITION", "LAG", "RESYNCS", "DEAD LETTERS", "OWNER", "RELATIONS")
+        columns = ("FEED", "KIND", "POSITION", "LAG", "RESYNCS", "DEAD LETTERS", "OWNER", "FOLLOWS")
         table(
             columns,
             [
                 (
                     row["feed"], row["kind"], row["position"], _lag(row["lag_s"]), row["resyncs"],
-                    row["dead_letters"], row["owner"] or "nobody", ", ".join(row["relations"]),
+                    row["dead_letters"], row["owner"] or "nobody", ", ".join(sorted(one.relations)),
                 )
-                for row in rows
+                for row, one in zip(rows, found, strict=True)
             ],
         )  # fmt: skip
-        for row in rows:
-            if row["last_resync"]:
-                note(f"{row['feed']}: the last resync: {row['last_resync']}")
+        for one in found:
+            if one.last_resync:
+                note(f"{one.id}: the last resync: {one.last_resync}")
 
     emit(app.json, rows, human)
 
 
 def _lag(lag_s: float | None) -> str | None:
     return None if lag_s is None else f"{lag_s:.1f}s"
-
-
-def _metrics(metrics: dict[str, float]) -> str | None:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) or None
 
 
 def _says(fit: Fit) -> str:

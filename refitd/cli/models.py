@@ -46,8 +46,8 @@ def _hint_images(store: Store, relations: Iterable[str]) -> None:
     without = [name for name, has in enabled(store, relations).items() if not has]
     if without:
         note(
-            f"{', '.join(without)}: MongoDB keeps no images of rows before a change, so every update and delete there "
-            "counts as a match; `refitd doctor --fix` (or add --enable-images) tells them apart"
+            f"{', '.join(without)}: MongoDB keeps no rows as they were before a change, so deletes and updates of rows "
+            "that don't match cost a fit as well; `refitd doctor --fix` (or add --enable-images) tells them apart"
         )
 
 
@@ -88,10 +88,10 @@ def _status_cells(one: Standing) -> Sequence[Any]:
 def show(app: App, model: str) -> None:
     """One model: its document, how it stands, its live version. Exits 1 when it is failing or invalid."""
     from refitd.standing import stand
-    from refitd.views import model_row, version_row
+    from refitd.views import model_row, version_detail
 
     one = stand(app.store, app.trust, model)
-    live = version_row(one.live, one.live.number, app.store) if one.live else None
+    live = version_detail(one.live, one.live.number, app.store) if one.live else None
     document = {key: value for key, value in one.raw.items() if key != "status"}
     row = {**model_row(one), "status": dict(one.status), "version": live, "document": document}
 

@@ -18,9 +18,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-import refitd
 from listener.daemon import Daemon, DaemonOptions
 from refitd._mongod import Options, free_port
+from refitd.database import connect
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "mongo" / "role.js"
 DOCUMENT = {
@@ -116,7 +116,7 @@ def test_the_daemon_keeps_a_model_fresh_by_its_role(guarded: Guarded, daemon: Da
     app = guarded.shop("app")
     app.customers.insert_many([{"age": n, "churned": n % 2} for n in range(20)])
     guarded.shop("ada")["refitd.models"].insert_one(DOCUMENT)
-    with refitd.connect(guarded.uri("daemon")) as db:
+    with connect(guarded.uri("daemon")) as db:
         wait_until(lambda: len(db.models()) == 1)
         assert db.wait("churn", timeout=60)["live"] == 1
         app.customers.insert_one({"age": 20, "churned": 0})
@@ -126,12 +126,13 @@ def test_the_daemon_keeps_a_model_fresh_by_its_role(guarded: Guarded, daemon: Da
 
 def test_the_daemons_role_writes_no_rows_of_the_users(guarded: Guarded) -> None:
     rows = guarded.shop("daemon").customers
-    for write in (
+    writes: tuple[Callable[[], Any], ...] = (
         lambda: rows.insert_one({}),
         lambda: rows.update_many({}, {"$set": {"age": 0}}),
         lambda: rows.delete_many({}),
         rows.drop,
-    ):
+    )
+    for write in writes:
         with pytest.raises(OperationFailure, match="not authorized"):
             write()
 

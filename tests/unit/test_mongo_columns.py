@@ -105,6 +105,9 @@ def test_half_a_million_object_ids_have_as_many_keys() -> None:
     assert abs(np.mean(keys < 2**63) - 0.5) < 0.01
 
 
+_UP, _DOWN = [float(index) for index in range(105)], [float(index) for index in range(105, 0, -1)]
+
+
 def test_rows_without_an_id_are_known_by_their_position() -> None:
     rows = [{"x": index} for index in range(10)]
     one, other = read(rows), read(rows[:3], rows[3:])
@@ -128,6 +131,8 @@ def test_rows_without_an_id_are_known_by_their_position() -> None:
         ([Binary(b"xy", 128), b""], pa.binary(), [b"xy", b""]),
         ([[1, 2], [0.5]], pa.list_(pa.float64()), [[1.0, 2.0], [0.5]]),
         ([[1, 2], [3, 4]], pa.list_(pa.float64()), [[1.0, 2.0], [3.0, 4.0]]),
+        ([[0.5, 1.5], [0.5, Int64(3)]], pa.list_(pa.float64()), [[0.5, 1.5], [0.5, 3.0]]),
+        ([list(range(105)), list(range(105, 0, -1)), None], pa.list_(pa.float64()), [_UP, _DOWN, None]),
         ([[], [0.5], None], pa.list_(pa.float64()), [[], [0.5], None]),
         ([["a"], []], pa.list_(pa.string()), [["a"], []]),
         ([{"b": 1}, {"b": 2.5}], pa.struct([("b", pa.float64())]), [{"b": 1.0}, {"b": 2.5}]),
@@ -157,6 +162,7 @@ def test_nan_stays_and_null_stays() -> None:
         ([1.0], 1.0, "list (_id 'x') and float (_id 'y')"),
         ([1.0], ["a"], "`v[]` holds mixed types: float (_id 'x') and string (_id 'y')"),
         ({"b": 1}, {"b": "1"}, "`v.b` holds mixed types: int (_id 'x') and string (_id 'y')"),
+        ([1.0], [datetime(2024, 1, 1)], "`v[]` holds mixed types: float (_id 'x') and date (_id 'y')"),
         ([True], [1], "`v[]` holds mixed types: bool (_id 'x') and int (_id 'y')"),
         (math.nan, "x", "float (_id 'x') and string (_id 'y')"),
         (Int64(2**53 + 1), 0.5, "`v` holds numbers that no 64-bit column holds exactly"),
@@ -207,7 +213,7 @@ def test_equal_rows_have_equal_bytes_under_their_nulls() -> None:
         chunk = read(rows, fields=("v",)).column("v").chunk(0)
         return [bytes(buffer) for buffer in chunk.buffers() if buffer is not None]
 
-    assert buffers([{"v": 1.5}, {"w": 7.25}]) == buffers([{"v": 1.5}, {"w": "abcdefgh"}])
+    assert buffers([{"v": 1.5}, {"v": None, "w": 7.25}]) == buffers([{"v": 1.5}, {"v": None, "w": "abcdefgh"}])
 
 
 @pytest.mark.parametrize("count", [1, 5, 300])

@@ -596,6 +596,11 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_the_types_of_arrays_are_numpys_own() -> None:
+    form = HOSTILE["an array type that eats memory"][0]
+    assert "`U999999999` is not a NumPy type" in faults_of(form)["object.params.priors"]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_parameters_are_refused(name: str) -> None:
     form, path = HOSTILE[name]

@@ -742,6 +742,8 @@ def call_of(module: str, name: str, *arguments: str, loader: str = "ConstructorF
         call_of("numpy", "mean", "3"),
         call_of("refitd.embedded", "EmbeddedMongo", "{canary}"),
         call_of("trainers.sklearn", "SklearnTrainer"),
+        call_of("sklearn.utils._mocking", "CheckingClassifier"),
+        call_of("sklearn.externals._arff", "ArffDecoder"),
         call_of("torch.nn", "Linear", "3"),
         {
             "__class__": "partial",
