@@ -20,6 +20,8 @@ from bench.servers import daemon, mongod, ray_head
 from bench.stopwatch import now
 
 MODEL = "stopwatch"
+#: Acknowledged when it is committed. (With less, a change is delivered when the journal is written next: 100 ms.)
+_COMMITTED = WriteConcern("majority", j=True)
 _LIMIT_S = 60.0
 _P99_S = 0.1
 _FACTOR = 2.0
@@ -49,11 +51,11 @@ def _measure(subject: _Subject, floor: _Floor, changes: int) -> list[Line]:
     ours, parts, floors = [], [], []
     for number in range(changes + 5):
         took, where = subject.once()
-        least = floor.once()
+        bare = floor.once()
         if number >= 5:  # the first ones warm everything up
             ours.append(took)
             parts.append(where)
-            floors.append(least)
+            floors.append(bare)
     totals = [sum(one.values()) for one in floors]
     samples = {"ours": ours, "floor": totals}
     middle, least = median(ours), median(totals)
@@ -75,7 +77,7 @@ class _Subject:
 
     def __init__(self, bench: Database[dict[str, Any]], entered: Path) -> None:
         self._bench, self._entered, self._seen = bench, entered, 0
-        self._rows = bench.get_collection("rows", write_concern=WriteConcern(1))
+        self._rows = bench.get_collection("rows", write_concern=_COMMITTED)
         self._rows.insert_many([{"x": n, "y": n % 2, "kind": "a"} for n in range(10)])
         entered.touch()
         self._bench["refitd.models"].insert_one(
@@ -92,8 +94,8 @@ class _Subject:
 
     def once(self) -> tuple[float, dict[str, float]]:
         """Insert one row; seconds until `fit` was entered, and where they went."""
-        committed = now()
         self._rows.insert_one({"x": 1, "y": 1, "kind": "a"})
+        committed = now()
         entered = self._settled()
         fit = self._bench["refitd.fits"].find_one({"model": MODEL}, sort=[("_id", -1)]) or {}
         recorded = (self._bench["refitd.pending"].find_one({"_id": MODEL}) or {})["last"].timestamp()
@@ -142,7 +144,7 @@ class _Floor:
         self._ray: Any = ray
         self._task = ray.remote(max_retries=0)(_entered)
         self._bench = bench
-        self._rows = bench.get_collection("floor", write_concern=WriteConcern(1))
+        self._rows = bench.get_collection("floor", write_concern=_COMMITTED)
         self._rows.insert_one({"n": 0})
         self._ledger = bench["floor.ledger"]
         self._ledger.insert_many([{"_id": "feed", "epoch": 1, "n": 0}, {"_id": "model", "seen": 0}])
@@ -152,7 +154,7 @@ class _Floor:
 
     def _delivery(self) -> float:
         with self._bench.client.start_session() as session:
-            stream = {"$changeStream": {}}
+            stream: dict[str, Any] = {"$changeStream": {}}
             command = {"aggregate": "floor", "pipeline": [stream], "cursor": {"batchSize": 0}}
             cursor = self._bench.command(command, session=session)["cursor"]["id"]
             more = {"getMore": cursor, "collection": "floor", "maxTimeMS": 5000}
@@ -168,17 +170,15 @@ class _Floor:
             listener = threading.Thread(target=listen)
             listener.start()
             time.sleep(0.02)  # it waits in the server by now
-            committed = now()
             self._rows.insert_one({"n": 1})
+            committed = now()
             listener.join()
         return arrived[0] - committed
 
     def _transaction(self) -> float:
         began = time.perf_counter()
         with self._bench.client.start_session() as session:
-            session.with_transaction(
-                self._write, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
-            )
+            session.with_transaction(self._write, read_concern=ReadConcern("snapshot"), write_concern=_COMMITTED)
         return time.perf_counter() - began
 
     def _write(self, session: Any) -> None:

@@ -83,8 +83,9 @@ def write_page(lines: Sequence[Line], command: str) -> None:
     here = machine()
     packages = ", ".join(f"{name} {number}" for name, number in here["packages"].items())
     head = (
-        f"`{command}` on {datetime.now(UTC):%Y-%m-%d}, {here['cores']} cores ({here['cpu']}), {here['memory_gib']} GiB, "
-        f"{here['system']}, Python {here['python']}; {packages}; the machine's load at the end was {here['load']}.\n\n"
+        f"`{command}` on {datetime.now(UTC):%Y-%m-%d}, {here['cores']} cores ({here['cpu']}), "
+        f"{here['memory_gib']} GiB, {here['system']}, Python {here['python']}; {packages}; "
+        f"the machine's load at the end was {here['load']}.\n\n"
     )
     table = "| benchmark | case | floor | ours | ours ÷ floor | must | | parts |\n|---|---|---|---|---|---|---|---|\n"
     for line in lines:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from sklearn.base import BaseEstimator
 
 
-class Stopwatch(BaseEstimator):  # type: ignore[misc]
+class Stopwatch(BaseEstimator):
     """Appends the time at which `fit` was entered to a file, by a clock that all processes share."""
 
     def __init__(self, path: str = "") -> None:

@@ -22,7 +22,7 @@ FAULTS_TOLD = 100
 def invalid_status(faults: Iterable[Fault], state: Pending | None) -> dict[str, Any]:
     """The status of a document with faults. Versions it had stay live."""
     listed = list(faults)
-    told = listed[:FAULTS_TOLD]
+    told = [Fault(shortened(fault.path, 200), shortened(fault.message, 1000)) for fault in listed[:FAULTS_TOLD]]
     more = [f"and {len(listed) - len(told)} more"] if len(listed) > len(told) else []
     return {
         "state": "invalid",
@@ -33,6 +33,11 @@ def invalid_status(faults: Iterable[Fault], state: Pending | None) -> dict[str, 
         "reason": None,
         "fit": None,
     }
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, without what is beyond so many characters: names in a document can be as long as it may be."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def model_status(

@@ -7,8 +7,43 @@ and no database driver.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from refitd._siblings import check_siblings
+
+if TYPE_CHECKING:  # for type checkers and editors, which can't follow the table below
+    from refitd.database import (
+        Database as Database,
+        connect as connect,
+    )
+    from refitd.model import (
+        Estimator as Estimator,
+        Model as Model,
+    )
+    from refitd.query import Collection as Collection
+    from registry.errors import (
+        ArtifactCorrupt as ArtifactCorrupt,
+        Cancelled as Cancelled,
+        DatastoreUnavailable as DatastoreUnavailable,
+        DatastoreUnsuitable as DatastoreUnsuitable,
+        DocumentInvalid as DocumentInvalid,
+        Fault as Fault,
+        Fenced as Fenced,
+        FitBusy as FitBusy,
+        FitError as FitError,
+        NameClash as NameClash,
+        NoRows as NoRows,
+        NotFound as NotFound,
+        PositionLost as PositionLost,
+        RefitdError as RefitdError,
+        RowsUnusable as RowsUnusable,
+        SettingsInvalid as SettingsInvalid,
+        TimeLimit as TimeLimit,
+        TrainingFailed as TrainingFailed,
+        Untrusted as Untrusted,
+        WorkerLost as WorkerLost,
+    )
+    from registry.trust import Trust as Trust
 
 __version__ = "0.1.0"
 

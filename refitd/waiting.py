@@ -14,6 +14,8 @@ from registry.records import Fit, Stamp
 from registry.store import Store
 from registry.trust import Trust
 
+#: A daemon judges a document that was changed within this.
+_JUDGED_S = 5.0
 #: How long nobody may follow the datastore before we say so.
 _PATIENCE_S = 10.0
 
@@ -45,38 +47,59 @@ class Fresh:
     def __init__(self, store: Store, trust: Trust, model: str) -> None:
         self._store, self._trust, self._model = store, trust, model
         self._asked = newest_stamp(store)
+        self._began = store.now()
         self._since = time.monotonic()
         self._warned = False
         self.standing = stand(store, trust, model)
 
     def look(self) -> bool:
         """Whether it is fresh now. Raises what will keep it from that."""
+        passed = self._feed_passed()  # first: what it made pending up to there is then in the row that is read next
         self.standing = one = stand(self._store, self._trust, self._model)
-        if one.state == "invalid":
+        self._refuse_hopeless(one, passed)
+        self._warn()
+        return self._settled(one) and (passed or self._read_later(one))
+
+    def _refuse_hopeless(self, one: Standing, passed: bool) -> None:
+        if one.state == "invalid" and self._still_invalid(one):
             raise DocumentInvalid(_faults_of(one))
-        if one.state == "failing":
+        if one.state == "failing" and self._still_failing(one, passed):
             raise FitError(f"{one.model} is failing: {one.error}")
         if one.state == "paused" and not self._settled(one):
             raise RefitdError(f"{one.model} is paused and {one.status['pending']} changes are pending; resume it first")
-        self._warn()
-        return self._settled(one) and self._covered(one)
+
+    def _still_invalid(self, one: Standing) -> bool:
+        """Whether it is now, and not only by what the daemon said of a document that was mended since."""
+        from trainers.check import check_document
+
+        if time.monotonic() - self._since > _JUDGED_S:
+            return True
+        try:
+            check_document(one.raw, self._trust)
+        except DocumentInvalid:
+            return True
+        return False
+
+    def _still_failing(self, one: Standing, passed: bool) -> bool:
+        """Whether the failure is newer than this call, or nothing has come since that could mend it."""
+        failure = one.pending.failure
+        if failure is None or failure.at >= self._began or following(self._store) is None:
+            return True
+        return passed and one.pending.generation <= failure.generation
 
     def _settled(self, one: Standing) -> bool:
         waiting = one.decision and one.decision.due_at and one.decision.kind != "schedule"
         return one.fresh and one.pending.fit is None and not waiting
 
-    def _covered(self, one: Standing) -> bool:
-        """Whether what was committed before the call can't be missing.
+    def _feed_passed(self) -> bool:
+        """Whether the feed has gone over all that was committed before the call."""
+        stamps = [position_stamp(row.position, self._store) for row in self._store.feeds.all()]
+        return any(stamp is not None and not self._store.newer(stamp, self._asked) for stamp in stamps)
 
-        Either the newest version read the rows after that, or the feed has gone over all of it.
-        """
-        if self._asked is None:
-            return True
+    def _read_later(self, one: Standing) -> bool:
+        """Whether the newest version was trained on rows as they were at the call, or later."""
         published = one.pending.published
-        if published and not self._store.newer(published.cut, self._asked):
-            return True
-        stamps = (position_stamp(row.position, self._store) for row in self._store.feeds.all())
-        return any(not self._store.newer(stamp, self._asked) for stamp in stamps if stamp is not None)
+        return published is not None and not self._store.newer(published.cut, self._asked)
 
     def _warn(self) -> None:
         if not self._warned and time.monotonic() - self._since > _PATIENCE_S and following(self._store) is None:

@@ -7,7 +7,6 @@ table. All faults of a document come at once, each with its path. What needs the
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
@@ -28,6 +27,7 @@ from pydantic import (
 from registry.canonical import fingerprint
 from registry.durations import Duration
 from registry.errors import DocumentInvalid, Fault
+from registry.nearest import nearest
 from registry.schedule import check_schedule
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,128}")
@@ -204,8 +204,8 @@ _BRANCH = re.compile(r"(function-|list\[|dict\[|literal\[|constrained-|str$|int$
 def _message(kind: str, text: str, location: list[int | str]) -> str:
     if kind == "extra_forbidden":
         known = _known_names(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        near = nearest(str(location[-1]), known)
+        hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(known)}"
         return f"no such field; {hint}"
     if kind == "missing":
         return "is missing"

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+#: A time that lies further off can't be added to a date.
+_LONGEST = 36500 * 86400.0
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
@@ -17,17 +19,23 @@ def parse_duration(value: Any) -> float:
     """Seconds, from a number of seconds or a text such as `1h30m`.
 
     Raises:
-        ValueError: it is neither, or negative, or not finite.
+        ValueError: it is neither, or negative, not finite, or longer than a hundred years.
     """
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or a text such as 30s, not true or false")
     if isinstance(value, int | float):
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"a duration is at least 0 seconds and finite, not {value}")
-        return float(value)
+        return _bounded(float(value))
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+        return _bounded(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
     raise ValueError(f"not a duration: {value!r}; write 500ms, 30s, 5m, 1h30m, or a number of seconds")
+
+
+def _bounded(seconds: float) -> float:
+    if seconds > _LONGEST:
+        raise ValueError(f"a duration is at most 36500d (a hundred years), not {seconds:g} seconds")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ paths at which the row differs; a changed array length counts as a change of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from registry import mongo_walk
 from registry.mongo_notes import Notes, Sight, is_operators
 from registry.mongo_select import MongoSelect, notes_of
 
-Stages = Iterable[Mapping[str, Any]]
+Stages = Sequence[Mapping[str, Any]]
 
 CLOSING = frozenset({"$group", "$count", "$sortByCount", "$bucket", "$bucketAuto", "$replaceRoot", "$replaceWith"})
 """Stages after which a row holds only what they named."""
@@ -165,7 +165,7 @@ def _implied_id(projection: Mapping[str, Any]) -> frozenset[str]:
 def _reads(stages: Stages) -> tuple[frozenset[str] | None, bool]:
     """Which fields of the row these stages read, and whether nothing else of it is in what comes out."""
     used: frozenset[str] | None = frozenset()
-    for stage in stages:
+    for at, stage in enumerate(stages):
         ((name, argument),) = stage.items()
         if name == "$facet":
             inner = [_reads(each) for each in argument.values()]
@@ -180,6 +180,10 @@ def _reads(stages: Stages) -> tuple[frozenset[str] | None, bool]:
         if name in CLOSING:
             return used, True
         if name == "$project" and _closes(argument):
+            # Some servers (6.0.5 is one) give a later $group the whole row as its $$ROOT (SERVER-75267).
+            later = Notes()
+            mongo_walk.pipeline(later, stages[at + 1 :], ())
+            used = None if _fields(later) is None else used
             return _union(used, _implied_id(argument)), True
     return used, False
 

@@ -32,9 +32,10 @@ def check_schedule(expression: str) -> str:
     """The expression itself, when it is one.
 
     Raises:
-        ValueError: it is not, with APScheduler's own words.
+        ValueError: it is not, with APScheduler's own words; or it names a day that never comes.
     """
-    _trigger(expression)
+    if next_due(expression, datetime.now(UTC)) is None:
+        raise ValueError(f"{expression!r} never comes: no month has such a day")
     return expression
 
 

@@ -37,6 +37,7 @@ def check_document(raw: Mapping[str, Any], trust: Trust) -> ModelDocument:
 
 def _deep_faults(document: ModelDocument, trust: Trust) -> Iterator[Fault]:
     yield from _select_faults(document)
+    yield from _field_faults(document)
     try:
         judge = trainer(document.trainer)
     except NotFound as error:
@@ -63,6 +64,18 @@ def _select_faults(document: ModelDocument) -> Iterator[Fault]:
                 yield Fault(
                     f"{path}.{place}",
                     "depends on the time or on chance, so no change tells when its rows change; add retrain.schedule",
+                )
+
+
+def _field_faults(document: ModelDocument) -> Iterator[Fault]:
+    """Names of fields that no select can give."""
+    for path, fields in (("train_X", document.fields_X), ("train_y", document.fields_y)):
+        for at, name in enumerate(fields):
+            if name.startswith("$") or not all(name.split(".")):
+                yield Fault(
+                    path if len(fields) == 1 else f"{path}.{at}",
+                    f"`{name}` can't be read from MongoDB, whose field names begin with no $ and have no empty part "
+                    "between dots; rename it in a pipeline ($getField)",
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,6 +183,5 @@ def _told_warnings(report: Report) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         yield
-    say: Callable[[str], object] = getattr(report, "line", lambda text: report.progress(None, text))
     for text in list(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught))[:_WARNINGS_TOLD]:
-        say(text)
+        report.line(text)

@@ -6,7 +6,6 @@ beforehand, one parameter at a time, so that every fault of a document is found 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _BaseComposition
 
+from registry.nearest import nearest
 from trainers.sklearn_forms import HIST_BOOSTING, PARTS
 
 Say = Callable[[str, str], None]
@@ -30,8 +30,8 @@ def known_params(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
 
 def unknown(name: str, known: Mapping[str, Any] | list[str], of: str, noun: str = "parameter") -> str:
     """The message for a name that isn't there."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"it has: {', '.join(sorted(known)) or 'none'}"
+    near = nearest(name, known)
+    hint = f"did you mean `{near}`?" if near else f"it has: {', '.join(sorted(known)) or 'none'}"
     return f"{of} has no {noun} `{name}`; {hint}"
 
 

@@ -181,7 +181,7 @@ def test_a_failing_fit_says_so_here_and_in_the_status(db: refitd.Database) -> No
         fit(db, X="agee")
     assert db.status("churn")["state"] == "failing"
     with pytest.raises(refitd.NoRows):
-        fit(db, select={"collection": "nobody"})
+        fit(db, select={"collection": "customers", "filter": {"country": "XX"}})
     (second, first) = db.fits("churn")
     assert (first["attempt"], second["attempt"]) == (1, 2)
     assert first["state"] == second["state"] == "failed"

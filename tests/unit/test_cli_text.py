@@ -212,9 +212,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--config", "none.toml", "status"], 2, "none.toml can't be read"),
     ],
 )
-def test_errors_in_both_forms(
-    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_in_both_forms(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == code
     captured = capsys.readouterr()
     assert captured.out == ""

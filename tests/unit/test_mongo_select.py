@@ -10,6 +10,7 @@ from bson import Decimal128, Int64, ObjectId, Regex
 
 from registry.errors import DocumentInvalid
 from registry.mongo_select import MongoSelect, parse_mongo_select
+from tests.fixtures.names import shown
 
 
 def faults_of(value: object) -> dict[str, str]:
@@ -99,7 +100,7 @@ ALLOWED: list[object] = [
 ]
 
 
-@pytest.mark.parametrize("value", ALLOWED, ids=lambda value: str(value)[:70])
+@pytest.mark.parametrize("value", ALLOWED, ids=shown)
 def test_allowed(value: object) -> None:
     parse_mongo_select(value)
 
@@ -155,6 +156,6 @@ FAULTY: list[tuple[object, set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "paths"), FAULTY, ids=lambda each: str(each)[:60])
+@pytest.mark.parametrize(("value", "paths"), FAULTY, ids=shown)
 def test_every_fault_at_once_and_no_other(value: object, paths: set[str]) -> None:
     assert faults_of(value).keys() == paths

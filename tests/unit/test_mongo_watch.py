@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from registry.mongo_select import parse_mongo_select
 from registry.mongo_watch import Watch, is_volatile, touches, watches
+from tests.fixtures.names import shown
 
 Fields = set[str] | None
 
@@ -47,7 +48,7 @@ PREDICATES: list[tuple[dict[str, Any], Fields]] = [
 ]
 
 
-@pytest.mark.parametrize(("query", "fields"), PREDICATES, ids=str)
+@pytest.mark.parametrize(("query", "fields"), PREDICATES, ids=shown)
 def test_predicate_of_a_find_is_its_filter(query: dict[str, Any], fields: Fields) -> None:
     found = watch({"y"}, filter=query)
     assert found == told(query, fields, None if fields is None else {"y"} | fields)
@@ -70,7 +71,7 @@ UNTOLD = [
 ]
 
 
-@pytest.mark.parametrize("query", UNTOLD, ids=str)
+@pytest.mark.parametrize("query", UNTOLD, ids=shown)
 @pytest.mark.parametrize("piped", [False, True])
 def test_predicate_that_one_row_alone_does_not_decide(query: dict[str, Any], piped: bool) -> None:
     found = watch({"y"}, pipeline=[{"$match": query}]) if piped else watch({"y"}, filter=query)
@@ -107,7 +108,7 @@ FINDS: list[tuple[dict[str, Any], Fields, Fields]] = [
 ]
 
 
-@pytest.mark.parametrize(("parts", "trained", "used"), FINDS, ids=str)
+@pytest.mark.parametrize(("parts", "trained", "used"), FINDS, ids=shown)
 def test_fields_used_by_a_find(parts: dict[str, Any], trained: Fields, used: Fields) -> None:
     assert watch(trained, **parts).used_fields == used
 
@@ -127,6 +128,7 @@ PIPELINES: list[tuple[list[dict[str, Any]], Fields, Fields]] = [
     ([{"$unwind": {"path": "$items", "includeArrayIndex": "i"}}], {"x"}, {"items", "x"}),
     ([{"$project": {"secret": 0}}, {"$match": {"a": 1}}], {"x"}, {"a", "x"}),
     ([{"$project": {"a": 1, "b": "$c.d"}}, {"$match": {"e": 1}}], None, {"a", "b", "c.d", "_id"}),
+    ([{"$project": {"a": 1}}, {"$match": {}}, {"$group": {"_id": "$$ROOT"}}], None, WHOLE),
     ([{"$project": {"a": 1, "_id": 0}}, {"$setWindowFields": {"output": {}}}], None, {"a"}),
     ([{"$group": {"_id": "$k", "n": {"$sum": "$v"}, "t": TOP}}], {"n"}, {"k", "v", "s", "o"}),
     ([{"$group": {"_id": None, "all": {"$push": "$$ROOT"}}}], {"all"}, WHOLE),
@@ -146,7 +148,7 @@ PIPELINES: list[tuple[list[dict[str, Any]], Fields, Fields]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("pipeline", "trained", "used"), PIPELINES, ids=str)
+@pytest.mark.parametrize(("pipeline", "trained", "used"), PIPELINES, ids=shown)
 def test_fields_used_by_a_pipeline(pipeline: list[Any], trained: Fields, used: Fields) -> None:
     assert watch(trained, pipeline=pipeline).used_fields == used
 

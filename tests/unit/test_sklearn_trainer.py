@@ -226,17 +226,6 @@ def test_warnings_become_lines_each_once() -> None:
     assert report.messages == ["fitting MLPClassifier on 60 rows"]
 
 
-def test_warnings_reach_a_report_without_lines_as_progress() -> None:
-    class Bare:
-        said: list[str] = []  # noqa: RUF012
-
-        def progress(self, fraction: float | None, message: str) -> None:
-            self.said.append(message)
-
-    TRAINER.fit(document(MLPClassifier(max_iter=1)), rows().to_batches(), TRUST, Bare())
-    assert any(message.startswith("ConvergenceWarning") for message in Bare.said)
-
-
 def test_a_wrong_object_is_refused_before_anything_is_fitted() -> None:
     with pytest.raises(DocumentInvalid) as caught:
         fitted(document({"class": "os.system", "params": {"C": 1}}))
