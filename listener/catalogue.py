@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from trainers.check import check_document
 
 #: A model's name, or a stand-in for an `_id` that is none.
 Key = str | tuple[str, str]
+Origins = Callable[[Collection[str]], Mapping[str, frozenset[str] | None]]
 
 log: Any = structlog.get_logger("refitd.catalogue")
 
@@ -45,8 +46,9 @@ class Entry:
 class Catalogue:
     """Every entry, and the watch table of the valid ones. Read from any thread; reloaded by the feed's alone."""
 
-    def __init__(self, store: Store, trust: Trust) -> None:
-        self._store, self._trust = store, trust
+    def __init__(self, store: Store, trust: Trust, origins: Origins) -> None:
+        """`origins`: the feed's, see `listener.feed.Feed.origins`."""
+        self._store, self._trust, self._origins = store, trust, origins
         self._entries: Mapping[Key, Entry] = {}
         self.table = WatchTable({})
 
@@ -67,6 +69,7 @@ class Catalogue:
             if entries.get(name) is not old:
                 changed.add(name)
         if changed:
+            self._trace(entries, changed)
             self._entries = entries
             self.table = WatchTable({str(name): entry.watches for name, entry in entries.items() if entry.document})
         return changed
@@ -82,6 +85,13 @@ class Catalogue:
         found = ((name, self._store.documents.get(str(name))) for name in names)
         return set(names), {name: raw for name, raw in found if raw is not None}
 
+    def _trace(self, entries: dict[Key, Entry], changed: Collection[Key]) -> None:
+        """Watch what views are made of. Any change of that counts: what a view makes of it is the server's business."""
+        fresh = [entries[name] for name in changed if name in entries and entries[name].watches]
+        if fresh:
+            origins = self._origins({relation for entry in fresh for relation in entry.watches})
+            entries.update((entry.name, _traced(entry, origins)) for entry in fresh)
+
     def _judge(self, name: Key, raw: RawDocument) -> Entry:
         try:
             document = check_document(raw, self._trust)
@@ -92,6 +102,29 @@ class Catalogue:
             log.exception("a document could not be checked", model=str(name))
             fault = Fault("", f"this document could not be checked: {type(error).__name__}: {error}")
             return Entry(name, raw, None, (fault,), {})
+
+
+def _traced(entry: Entry, origins: Mapping[str, frozenset[str] | None]) -> Entry:
+    """The entry with its views' origins watched; with a fault where changes are needed and never told."""
+    watched: dict[str, Watch] = {}
+    for relation, watch in entry.watches.items():
+        made_of = origins[relation]
+        if made_of is None:
+            if entry.document and entry.document.retrain.on_change:
+                return replace(entry, document=None, watches={}, faults=(_untold(relation),))
+            continue
+        for origin in made_of:
+            exact = origin == relation and origin not in watched
+            watched[origin] = watch if exact else Watch(None, None, None)
+    return replace(entry, watches=watched)
+
+
+def _untold(relation: str) -> Fault:
+    return Fault(
+        "training_select",
+        f"`{relation}` is, or is made of, a time-series collection, and MongoDB tells no changes of those; set "
+        "retrain.schedule, and retrain.on_change to false",
+    )
 
 
 def _watches(document: ModelDocument) -> Mapping[str, Watch]:

@@ -63,7 +63,7 @@ class Daemon:
         self._leading = threading.Event()
         self._store: Store = open_store(options.datastore, artifacts_url=options.artifacts_url)
         self._feed, self._evaluator = native_feed(self._store)
-        self._catalogue = Catalogue(self._store, options.trust)
+        self._catalogue = Catalogue(self._store, options.trust, self._feed.origins)
         self._epoch = 0
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -72,6 +72,14 @@ class Feed(Protocol):
 
     def identity(self) -> str:
         """Which datastore this is: another one after a restore or a new replica set, though the address is the same."""
+
+    def origins(self, relations: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        """For each relation those whose changes change it: itself, or what a view is made of; None when the datastore
+        tells nothing of its changes.
+
+        Raises:
+            DatastoreUnavailable.
+        """
 
     def start(self, relations: frozenset[str]) -> Position:
         """Follow these relations from now on; the position to store.

@@ -5,7 +5,7 @@ Following the model documents in the same stream gives their edits a place among
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bson import CodecOptions, Timestamp
@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from listener.feed import Batch, Change, Position
 from listener.mongo_events import changes_of, token_time
+from listener.mongo_origins import origins_of
 from registry.canonical import key_of
 from registry.errors import DatastoreUnavailable, PositionLost
 from registry.mongo.connection import PREFIX, Connection, translate, translated
@@ -54,6 +55,11 @@ class MongoFeed:
         except OperationFailure:
             hello = self._connection.client.admin.command("hello")
             return f"name:{hello.get('setName') or hello.get('msg')}"
+
+    @translated
+    def origins(self, relations: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        """For each collection those whose changes change it; None for a time-series collection."""
+        return origins_of(self._connection.database, relations)
 
     @translated
     def start(self, relations: frozenset[str]) -> Position:

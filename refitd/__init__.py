@@ -12,42 +12,65 @@ from typing import TYPE_CHECKING
 from refitd._siblings import check_siblings
 
 if TYPE_CHECKING:  # for type checkers and editors, which can't follow the table below
-    from refitd.database import (
-        Database as Database,
-        connect as connect,
-    )
-    from refitd.model import (
-        Estimator as Estimator,
-        Model as Model,
-    )
-    from refitd.query import Collection as Collection
+    from refitd.database import Database, connect
+    from refitd.model import Estimator, Model
+    from refitd.query import Collection
     from registry.errors import (
-        ArtifactCorrupt as ArtifactCorrupt,
-        Cancelled as Cancelled,
-        DatastoreUnavailable as DatastoreUnavailable,
-        DatastoreUnsuitable as DatastoreUnsuitable,
-        DocumentInvalid as DocumentInvalid,
-        Fault as Fault,
-        Fenced as Fenced,
-        FitBusy as FitBusy,
-        FitError as FitError,
-        NameClash as NameClash,
-        NoRows as NoRows,
-        NotFound as NotFound,
-        PositionLost as PositionLost,
-        RefitdError as RefitdError,
-        RowsUnusable as RowsUnusable,
-        SettingsInvalid as SettingsInvalid,
-        TimeLimit as TimeLimit,
-        TrainingFailed as TrainingFailed,
-        Untrusted as Untrusted,
-        WorkerLost as WorkerLost,
+        ArtifactCorrupt,
+        Cancelled,
+        DatastoreUnavailable,
+        DatastoreUnsuitable,
+        DocumentInvalid,
+        Fault,
+        Fenced,
+        FitBusy,
+        FitError,
+        NameClash,
+        NoRows,
+        NotFound,
+        PositionLost,
+        RefitdError,
+        RowsUnusable,
+        SettingsInvalid,
+        TimeLimit,
+        TrainingFailed,
+        Untrusted,
+        WorkerLost,
     )
-    from registry.trust import Trust as Trust
+    from registry.trust import Trust
 
 __version__ = "0.1.0"
 
 check_siblings()
+
+__all__ = [
+    "ArtifactCorrupt",
+    "Cancelled",
+    "Collection",
+    "Database",
+    "DatastoreUnavailable",
+    "DatastoreUnsuitable",
+    "DocumentInvalid",
+    "Estimator",
+    "Fault",
+    "Fenced",
+    "FitBusy",
+    "FitError",
+    "Model",
+    "NameClash",
+    "NoRows",
+    "NotFound",
+    "PositionLost",
+    "RefitdError",
+    "RowsUnusable",
+    "SettingsInvalid",
+    "TimeLimit",
+    "TrainingFailed",
+    "Trust",
+    "Untrusted",
+    "WorkerLost",
+    "connect",
+]
 
 # The public names, and the module that each is loaded from.
 _HOME = {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from refitd import __version__
 from refitd.cli.base import LazyGroup, global_options
@@ -69,8 +70,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     except RefitdError as error:
         report_error(error, arguments)
         return 2 if isinstance(error, SettingsInvalid) else 1
-    except SystemExit:  # click's answer to a reader that went away, as `head` does: all is well
-        _forget_stdout()
+    except SystemExit as error:
+        if not isinstance(sys.stdout, PacifyFlushWrapper):
+            return error.code if isinstance(error.code, int) else 1
+        _forget_stdout()  # so click answers a reader that went away, as `head` does: all is well
         return 0
     return code if isinstance(code, int) else 0
 

@@ -252,3 +252,18 @@ def test_a_tokens_time_is_its_changes_cluster_time(feed: Feed, mongo: Db) -> Non
     mongo.c.insert_one({"_id": 1})
     changes, position = read(feed, 1)
     assert token_time(position["token"]) == changes[0].stamp
+
+
+def test_views_are_traced_to_what_they_are_made_of(feed: Feed, mongo: Db) -> None:
+    mongo.create_collection("v", viewOn="c", pipeline=[{"$lookup": {"from": "d", "as": "d", "pipeline": []}}])
+    mongo.create_collection("w", viewOn="v", pipeline=[{"$unionWith": {"coll": "e"}}])
+    mongo.create_collection("t", timeseries={"timeField": "at"})
+    mongo.create_collection("u", viewOn="t", pipeline=[])
+    assert feed.origins(["c", "v", "w", "t", "u", "absent"]) == {
+        "c": {"c"},
+        "v": {"c", "d"},
+        "w": {"c", "d", "e"},
+        "t": None,
+        "u": None,
+        "absent": {"absent"},
+    }

@@ -70,7 +70,8 @@ def test_the_procedural_snippet(db: refitd.Database) -> None:
 
 
 def test_the_declarative_snippet(db: refitd.Database, shop: Shop) -> None:
-    args, kwargs = [SVC(C=0.05)], {"retrain": {"quiet": "1s"}}
+    args: list[Any] = [SVC(C=0.05)]
+    kwargs: dict[str, Any] = {"retrain": {"quiet": "1s"}}
     db.add(
         refitd.Model(
             *args,
@@ -168,7 +169,7 @@ def test_another_model_of_the_name_is_not_overwritten(db: refitd.Database) -> No
     with pytest.raises(refitd.NameClash):
         db.add(refitd.Estimator("churn", SVR(), training_select=GERMANS, train_X="age", train_y="income"))
     db.add(refitd.Estimator("churn", SVR(), training_select=GERMANS, train_X="age", train_y="income"), replace=True)
-    nameless = {"X": "age", "y": "churned", "select": GERMANS, "db": db}
+    nameless: dict[str, Any] = {"X": "age", "y": "churned", "select": GERMANS, "db": db}
     refitd.Estimator(SVC()).fit(**nameless)
     refitd.Estimator(SVC()).fit(**nameless)
     with pytest.raises(refitd.NameClash, match="give it one"):
