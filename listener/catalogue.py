@@ -29,12 +29,16 @@ log: Any = structlog.get_logger("refitd.catalogue")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model document: valid with what it watches, or invalid with its faults."""
+    """One model document: valid with what it reads and watches, or invalid with its faults.
+
+    It watches what it reads, but where that is a view, what the view is made of.
+    """
 
     name: Key
     raw: RawDocument
     document: ModelDocument | None
     faults: tuple[Fault, ...]
+    reads: Mapping[str, Watch]
     watches: Mapping[str, Watch]
 
     @property
@@ -61,15 +65,13 @@ class Catalogue:
         """Read these documents again (all, when None); the names whose entry changed, came or went."""
         wanted, fresh = self._read(names)
         entries = dict(self._entries)
-        changed: set[Key] = set()
         for name in wanted:
             old, raw = entries.pop(name, None), fresh.get(name)
             if raw is not None:
                 entries[name] = old if old and _same(old.raw, raw) else self._judge(name, raw)
-            if entries.get(name) is not old:
-                changed.add(name)
+        self._trace(entries, wanted if names is None else [one for one in wanted if self._is_new(one, entries)])
+        changed = {name for name in wanted if self._is_new(name, entries)}
         if changed:
-            self._trace(entries, changed)
             self._entries = entries
             self.table = WatchTable({str(name): entry.watches for name, entry in entries.items() if entry.document})
         return changed
@@ -85,33 +87,42 @@ class Catalogue:
         found = ((name, self._store.documents.get(str(name))) for name in names)
         return set(names), {name: raw for name, raw in found if raw is not None}
 
-    def _trace(self, entries: dict[Key, Entry], changed: Collection[Key]) -> None:
-        """Watch what views are made of. Any change of that counts: what a view makes of it is the server's business."""
-        fresh = [entries[name] for name in changed if name in entries and entries[name].watches]
-        if fresh:
-            origins = self._origins({relation for entry in fresh for relation in entry.watches})
-            entries.update((entry.name, _traced(entry, origins)) for entry in fresh)
+    def _is_new(self, name: Key, entries: Mapping[Key, Entry]) -> bool:
+        return entries.get(name) is not self._entries.get(name)
+
+    def _trace(self, entries: dict[Key, Entry], names: Collection[Key]) -> None:
+        """Watch what views are made of. Any change of that counts: what a view makes of it is the server's business.
+
+        A view can be made anew without its model's document changing: each reload of all documents looks again.
+        """
+        some = [entries[name] for name in names if name in entries and entries[name].reads]
+        if some:
+            origins = self._origins({relation for entry in some for relation in entry.reads})
+            for entry in some:
+                traced = _traced(entry, origins)
+                entries[entry.name] = entry if traced == entry else traced
 
     def _judge(self, name: Key, raw: RawDocument) -> Entry:
         try:
             document = check_document(raw, self._trust)
-            return Entry(name, raw, document, (), _watches(document))
+            reads = _reads(document)
+            return Entry(name, raw, document, (), reads, reads)
         except DocumentInvalid as error:
-            return Entry(name, raw, None, error.faults, {})
+            return Entry(name, raw, None, error.faults, {}, {})
         except Exception as error:  # the edge: one document that breaks its judge must not hold up the others
             log.exception("a document could not be checked", model=str(name))
             fault = Fault("", f"this document could not be checked: {type(error).__name__}: {error}")
-            return Entry(name, raw, None, (fault,), {})
+            return Entry(name, raw, None, (fault,), {}, {})
 
 
 def _traced(entry: Entry, origins: Mapping[str, frozenset[str] | None]) -> Entry:
     """The entry with its views' origins watched; with a fault where changes are needed and never told."""
     watched: dict[str, Watch] = {}
-    for relation, watch in entry.watches.items():
+    for relation, watch in entry.reads.items():
         made_of = origins[relation]
         if made_of is None:
             if entry.document and entry.document.retrain.on_change:
-                return replace(entry, document=None, watches={}, faults=(_untold(relation),))
+                return replace(entry, document=None, reads={}, watches={}, faults=(_untold(relation),))
             continue
         for origin in made_of:
             exact = origin == relation and origin not in watched
@@ -127,7 +138,7 @@ def _untold(relation: str) -> Fault:
     )
 
 
-def _watches(document: ModelDocument) -> Mapping[str, Watch]:
+def _reads(document: ModelDocument) -> Mapping[str, Watch]:
     fields = trainer(document.trainer).fields(document)
     return watches(parse_mongo_select(document.training_select), fields)
 

@@ -30,6 +30,8 @@ log: Any = structlog.get_logger("refitd.daemon")
 _REAP_S = 2.0
 #: Stopping takes at most 10 s: what runs gets this much of it to end by itself.
 _DRAIN_S = 6.0
+#: How long one call waits for a server that is away: every caller tries again, and stopping must not wait for long.
+_SERVER_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,11 @@ class Daemon:
         self._owner = this_process()
         self._stop = threading.Event()
         self._reload = threading.Event()
+        self._holding = threading.Event()
         self._leading = threading.Event()
-        self._store: Store = open_store(options.datastore, artifacts_url=options.artifacts_url)
+        self._store: Store = open_store(
+            options.datastore, artifacts_url=options.artifacts_url, timeout_s=_SERVER_TIMEOUT_S
+        )
         self._feed, self._evaluator = native_feed(self._store)
         self._catalogue = Catalogue(self._store, options.trust, self._feed.origins)
         self._epoch = 0
@@ -81,6 +86,9 @@ class Daemon:
             DatastoreUnsuitable, SettingsInvalid, WorkerLost: what the operator has to mend before it can run.
         """
         self._wait_for_datastore()
+        if self._stop.is_set():
+            self._store.close()
+            return
         self._executor = open_executor(self._options.compute)
         self._reconciler = Reconciler(self._store, self._catalogue, self._executor, self._pattern(), self._owner)
         self._follower = Follower(self._store, self._feed, self._evaluator, self._catalogue, self._recorded)
@@ -110,10 +118,12 @@ class Daemon:
     def _lead(self) -> None:
         """Wait for the feed's lease, then open the feed."""
         self._leading.clear()
+        self._holding.clear()
         while not self._stop.is_set():
             row = self._store.feeds.acquire(self._feed.name, self._feed.kind, self._owner, self._options.lease_s)
             if row is not None:
                 self._epoch = row.epoch
+                self._holding.set()  # renewed from here on: opening the feed can take longer than the lease lasts
                 self._follower.begin(row)
                 self._executor.warm(self._catalogue.trainers())
                 self._leading.set()
@@ -136,7 +146,7 @@ class Daemon:
         """Renew the lease, and reap."""
         until = time.monotonic() + _REAP_S
         while not self._stop.is_set() and time.monotonic() < until:
-            if self._leading.is_set():
+            if self._holding.is_set():
                 self._renew()
             self._stop.wait(self._options.lease_s / 4)
         if self._leading.is_set() and not self._stop.is_set():
@@ -146,6 +156,7 @@ class Daemon:
         try:
             self._store.feeds.renew(self._feed.name, self._epoch, self._options.lease_s)
         except Fenced:
+            self._holding.clear()
             self._leading.clear()  # the feed's own thread finds out with its next transaction
             raise
 

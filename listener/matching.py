@@ -30,6 +30,9 @@ class Evaluator(Protocol):
             DatastoreUnavailable: it does not answer.
         """
 
+    def forget(self, relations: Collection[str]) -> None:
+        """These were dropped, renamed or made anew: nothing remembered of them holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -68,6 +71,9 @@ def match(table: WatchTable, changes: Iterable[Change], evaluator: Evaluator) ->
     by_relation: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
         by_relation[change.relation].append(change)
+    gone = {relation for relation, some in by_relation.items() if any(one.kind is Kind.OTHER for one in some)}
+    if gone:
+        evaluator.forget(gone)
     found: dict[str, list[Change]] = defaultdict(list)
     for relation, some in by_relation.items():
         for group, matching in _match_relation(table.groups(relation), relation, some, evaluator):

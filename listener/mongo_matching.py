@@ -42,9 +42,10 @@ class MongoEvaluator:
                     found[place].update(hits)
         return list(found)
 
-    def forget(self) -> None:
-        """Read the collections' collations again: one was dropped or made anew."""
-        self._collations.clear()
+    def forget(self, relations: Collection[str]) -> None:
+        """Read these collections' collations again."""
+        for relation in relations:
+            self._collations.pop(relation, None)
 
     def _judge(
         self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes], indices: range

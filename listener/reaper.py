@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from registry.document import ModelDocument
+from registry.errors import DocumentInvalid
 from registry.owner import is_dead
 from registry.records import Fit, FitState
 from registry.store import Store
@@ -40,8 +41,8 @@ def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime) -> Verdict |
     """
     if fit.cancel:
         return Verdict(FitState.CANCELLED, f"cancelled: {fit.cancel}")
-    timeout = ModelDocument.parse(fit.document).timeout
-    if fit.started and now > fit.started + timedelta(seconds=timeout + GRACE_S):
+    timeout = _timeout(fit)
+    if fit.started and (now - fit.started).total_seconds() > timeout + GRACE_S:
         error = f"stopped after {timeout:g} s, the document's `timeout`; raise it, or select fewer rows"
         return Verdict(FitState.FAILED, error)
     if ours:
@@ -52,6 +53,14 @@ def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime) -> Verdict |
     if (fit.started or owner_dead) and now > heard + timedelta(seconds=SILENT_S):
         return Verdict(FitState.LOST, f"its worker was not heard of for {SILENT_S:g} s: it was killed, or cut off")
     return None
+
+
+def _timeout(fit: Fit) -> float:
+    """The document's `timeout`; one that an older release wrote, and this one can't read, has none."""
+    try:
+        return ModelDocument.parse(fit.document).timeout
+    except DocumentInvalid:
+        return float("inf")
 
 
 def reap(store: Store, executor: Executor, look: Callable[[list[str]], None]) -> None:

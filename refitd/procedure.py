@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from listener.reaper import judge
 from refitd import merging
@@ -13,7 +13,7 @@ from refitd.session import Session
 from refitd.settings import load_settings
 from refitd.signals import until
 from registry.document import ModelDocument
-from registry.errors import Cancelled, FitBusy, FitError, WorkerLost
+from registry.errors import Cancelled, FitBusy, FitError, RefitdError, WorkerLost
 from registry.owner import is_dead, this_process
 from registry.records import Fit, FitState, Version
 from registry.store import RawDocument, Store
@@ -57,7 +57,8 @@ def fit_now(session: Session, document: RawDocument, *, named: bool) -> LoadedMo
         with shown_progress(checked.id) as watch:
             version = _run(session, fit, watch)
     except BaseException:  # Ctrl-C too: a claim that nobody works on would hold the model up
-        store.fits.end(fit.id, FitState.CANCELLED, None)
+        with suppress(RefitdError):  # then the reaper ends it; what went wrong first is what counts
+            store.fits.end(fit.id, FitState.CANCELLED, None)
         raise
     return load_version(store, version, session.trust)
 

@@ -52,7 +52,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[StrictInt, BeforeValidator(_whole, json_schema_input_type=int)]
+Whole = Annotated[StrictInt, Field(ge=1), BeforeValidator(_whole)]
 
 
 def _listed(value: list[str]) -> list[str]:
@@ -99,7 +99,7 @@ class Retrain(_Part):
     """When pending changes lead to a fit."""
 
     on_change: StrictBool = Field(True, description="whether matching changes lead to a fit")
-    min_changes: Annotated[Whole, Field(ge=1)] = Field(1, description="how many matching changes it takes")
+    min_changes: Whole = Field(1, description="how many matching changes it takes")
     quiet: Duration = Field(1.0, description="wait this long after the last of them")
     max_wait: Duration = Field(30.0, description="but not longer than this after the first")
     cooldown: Duration = Field(0.0, description="at least this long between two fits")
@@ -114,7 +114,7 @@ class Resources(_Part):
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     memory: Annotated[int, Field(gt=0)] | None = Field(None, description="bytes")
-    num_workers: Annotated[Whole, Field(ge=1)] = 1
+    num_workers: Whole = 1
 
 
 class ModelDocument(_Part):
@@ -132,7 +132,7 @@ class ModelDocument(_Part):
     resources: Resources = Field(default_factory=Resources)
     timeout: Duration = Field(3600.0, description="a fit that runs longer is stopped")
     paused: StrictBool = Field(False, description="no fits while true; changes stay pending")
-    live: Literal["latest"] | Annotated[Whole, Field(ge=1)] = Field(
+    live: Literal["latest"] | Whole = Field(
         "latest", description="the newest promoted version, or a version number that pins it"
     )
     retrain_now: Any = Field(None, description="any new value asks for a fit")

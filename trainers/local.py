@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 
 from trainers import worker
 from trainers.executor import Ended, FitOrder
-
-_PR_SET_PDEATHSIG = 1
 
 
 class LocalExecutor:
@@ -107,16 +103,17 @@ class LocalExecutor:
 
 
 def _child(order: FitOrder) -> None:
-    """The child's whole life. The fork server ends with the daemon, and this ends with the fork server."""
-    _die_with_parent()
+    """The child's whole life. It ends with the daemon's: the fork server would let it go on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_daemon, daemon=True).start()
     worker.work(order)
 
 
-def _die_with_parent() -> None:
-    prctl: Callable[..., int] | None = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl:  # Linux; elsewhere a fit outlives a killed daemon, and is fenced off
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with_daemon() -> None:
+    daemon = multiprocessing.parent_process()
+    if daemon is not None:
+        daemon.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _end(process: BaseProcess, grace_s: float) -> None:

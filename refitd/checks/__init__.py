@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from refitd.checks.check import Check
+from refitd.checks.check import Check, bad
 from refitd.session import Session
+from registry.errors import RefitdError
 
 
 def diagnose(session: Session) -> Iterator[Check]:
@@ -17,13 +18,21 @@ def diagnose(session: Session) -> Iterator[Check]:
         reached = reached and check.ok
         yield check
     if reached:
-        yield from mongo_rights.rights_checks(session.store)
-        yield from mongo.work_checks(session.store)
-        yield from mongo_collections.collection_checks(session)
-        yield from mongo.history_checks(session.store)
+        yield from _guarded("login", lambda: mongo_rights.rights_checks(session.store))
+        yield from _guarded("work", lambda: mongo.work_checks(session.store))
+        yield from _guarded("collections", lambda: mongo_collections.collection_checks(session))
+        yield from _guarded("history", lambda: mongo.history_checks(session.store))
     yield from compute.compute_checks(session.settings)
     if reached:
-        yield from models.model_checks(session)
+        yield from _guarded("models", lambda: models.model_checks(session))
+
+
+def _guarded(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """A check that can't be made has failed; the others are made all the same."""
+    try:
+        yield from checks()
+    except RefitdError as error:
+        yield bad(name, str(error), "mend what is said above, then run doctor again")
 
 
 __all__ = ["Check", "diagnose"]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from refitd import __version__
 from refitd.cli.base import LazyGroup, global_options
@@ -40,6 +39,10 @@ COMMANDS = {
 }
 
 
+#: What has to end in order, once it was imported.
+_SLOW_TO_END = {"ray", "sklearn", "multiprocessing.process"}
+
+
 @click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="refitd %(version)s")
 @global_options
@@ -54,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
+    sys.stderr.flush()
+    if not _SLOW_TO_END & sys.modules.keys():
+        os._exit(code)  # everything is written and closed; pymongo's threads would take another half second to end
     sys.exit(code)
 
 
@@ -71,9 +77,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         report_error(error, arguments)
         return 2 if isinstance(error, SettingsInvalid) else 1
     except SystemExit as error:
-        if not isinstance(sys.stdout, PacifyFlushWrapper):
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # what click puts there when a reader went away
             return error.code if isinstance(error.code, int) else 1
-        _forget_stdout()  # so click answers a reader that went away, as `head` does: all is well
+        _forget_stdout()
         return 0
     return code if isinstance(code, int) else 0
 

@@ -58,7 +58,7 @@ def _version_cells(version: Version, live: int | None, now: datetime) -> Sequenc
 def fits(app: App, model: str | None, limit: int) -> None:
     """The newest training runs, of one model or of all."""
     from refitd.standing import document
-    from refitd.views import ago, describe_reason, fit_row, seconds
+    from refitd.views import ago, fit_row, seconds
 
     found = app.store.fits.recent(model, limit)
     if model is not None and not found:
@@ -66,13 +66,12 @@ def fits(app: App, model: str | None, limit: int) -> None:
 
     def human() -> None:
         now = app.store.now()
-        columns = ("FIT", "MODEL", "STATE", "ATTEMPT", "VERSION", "CREATED", "SECONDS", "REASON", "SAYS")
+        columns = ("FIT", "MODEL", "STATE", "VERSION", "CREATED", "SECONDS", "WHAT")
         table(
             columns,
             [
                 (
-                    fit.id, fit.model, str(fit.state), fit.attempt, fit.version, ago(fit.created, now), seconds(fit),
-                    describe_reason(fit.reason), _says(fit),
+                    fit.id, fit.model, str(fit.state), fit.version, ago(fit.created, now), seconds(fit), _says(fit),
                 )
                 for fit in found
             ],
@@ -171,8 +170,11 @@ def _lag(lag_s: float | None) -> str | None:
 
 
 def _says(fit: Fit) -> str:
+    """What went wrong, how far it is, or why it ran."""
+    from refitd.views import describe_reason
+
     if fit.state.ended:
-        return (fit.error or "").strip().splitlines()[0] if fit.error else ""
+        return fit.error.strip().splitlines()[0] if fit.error and fit.error.strip() else describe_reason(fit.reason)
     fraction = fit.progress.get("fraction")
     said = [fit.progress.get("stage"), f"{fraction:.0%}" if fraction is not None else "", fit.progress.get("message")]
     return " ".join(str(part) for part in said if part)

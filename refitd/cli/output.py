@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from refitd.redaction import redact
 from registry.errors import DocumentInvalid, RefitdError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 #: How each state looks on a terminal.
 COLOURS = {
@@ -34,16 +31,27 @@ def emit(json: bool, value: Any, human: Callable[[], None]) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Aligned columns; on a terminal with colours for states."""
-    texts = [[_cell(value) for value in row] for row in rows]
-    if is_terminal():
-        _rich_table(columns, texts)
-        return
-    shown = [[text.replace("\n", " ") for text in row] for row in (columns, *texts)]
-    widths = [max(len(row[at]) for row in shown) for at in range(len(columns))]
-    for row in shown:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+    """Aligned columns; on a terminal with colours for states, and lines cut where it ends."""
+    texts = [[" ".join(_cell(value).split()) for value in row] for row in rows]
+    widths = [max(len(row[at]) for row in (columns, *texts)) for at in range(len(columns))]
+    room = shutil.get_terminal_size().columns if is_terminal() else None
+    click.echo(_line(columns, widths, room, lambda text: click.style(text, bold=True)))
+    for row in texts:
+        click.echo(_line(row, widths, room, _painted))
+
+
+def _line(row: Sequence[str], widths: Sequence[int], room: int | None, paint: Callable[[str], str]) -> str:
+    """One line, no longer than `room`; colours don't count."""
+    shown: list[str] = []
+    used = 0
+    for text, width in zip(row, widths, strict=True):
+        left = width if room is None else min(width, room - used)
+        if left <= 1:
+            break
+        cut = text if len(text) <= left else f"{text[: left - 1]}…"
+        shown.append(paint(cut) + " " * (left - len(cut)))
+        used += left + 2
+    return "  ".join(shown).rstrip()
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
@@ -69,14 +77,7 @@ def warn(text: str) -> None:
 
 def is_terminal() -> bool:
     """Whether stdout is a person's."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def console() -> Console:
-    """Rich's, on stdout."""
-    from rich.console import Console
-
-    return Console(highlight=False)
+    return sys.stdout.isatty()
 
 
 def report_error(error: click.ClickException | RefitdError, arguments: Sequence[str]) -> None:
@@ -121,16 +122,3 @@ def _cell(value: Any) -> str:
 def _painted(text: str) -> str:
     colour = COLOURS.get(text)
     return click.style(text, fg=colour) if colour else text
-
-
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(text, style=COLOURS.get(text, "")) for text in row))
-    console().print(made)

@@ -45,11 +45,21 @@ def up(app: App, compute: str | None, port: int | None) -> None:
     from refitd.together import datastore_up
 
     with datastore_up(Path(".refitd"), port) as uri:
+        _warn_of_another(app, uri)
         app.given["datastore"] = uri
         settings = app.settings(compute=compute)
         _set_up_logs(settings)
         _greet(app, uri, settings.compute or "ray")
         serve(settings)
+
+
+def _warn_of_another(app: App, uri: str) -> None:
+    """Where a variable or file names another datastore, other commands of this folder go to that one."""
+    from refitd.cli.output import warn
+
+    other = app.settings().datastore
+    if other != uri:
+        warn(f"REFITD_DATASTORE or refitd.toml names {other}: unset it, or other commands won't find this datastore")
 
 
 def _greet(app: App, uri: str, compute: str) -> None:

@@ -65,7 +65,8 @@ class MongoFits:
     @translated
     def start(self, fit: Fit) -> Fit:
         """Insert a queued fit as the model's only one under way."""
-        make_pending_rows(self._connection, [fit.model])
+        if not self._pending.count_documents({"_id": fit.model}, limit=1):
+            make_pending_rows(self._connection, [fit.model])
         claim = {"fit": fit.id, "since_claim": None, "blind": False, "retrain_tried": fit.document.get("retrain_now")}
 
         def work(session: ClientSession) -> Fit:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from pymongo import IndexModel
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import CollectionInvalid, OperationFailure
 
 from registry.document import ModelDocument
 from registry.mongo.connection import PREFIX, Connection
@@ -14,18 +14,22 @@ from registry.mongo.connection import PREFIX, Connection
 #: Counts up when a release changes what rows mean; stored in `refitd.meta`.
 SCHEMA_VERSION = 1
 
+#: The server forgets what a fit printed, and later the fit, by itself; its version stays.
+_LOGS_KEPT_S = 30 * 86400
+_FITS_KEPT_S = 365 * 86400
+
 _INDEXES: dict[str, list[IndexModel]] = {
     "models": [],
     "pending": [],
     "feeds": [],
-    "fits": [IndexModel([("model", 1), ("_id", -1)]), IndexModel("state")],
+    "fits": [IndexModel([("model", 1), ("_id", -1)]), IndexModel("state"), IndexModel("finished", expireAfterSeconds=_FITS_KEPT_S)],
     "versions": [
         IndexModel([("model", 1), ("number", -1)], unique=True),
         IndexModel([("model", 1), ("draft.promoted", 1), ("number", -1)]),
         IndexModel("draft.digest"),
         IndexModel("fit", unique=True),
     ],
-    "logs": [IndexModel([("fit", 1), ("n", 1)])],
+    "logs": [IndexModel([("fit", 1), ("n", 1)]), IndexModel("at", expireAfterSeconds=_LOGS_KEPT_S)],
     "meta": [],
 }
 
@@ -40,7 +44,8 @@ def prepare(connection: Connection) -> None:
                 database.create_collection(PREFIX + name)
         if indexes:
             database[PREFIX + name].create_indexes(indexes)
-    database.command("collMod", PREFIX + "models", **_validator())
+    with suppress(OperationFailure):  # a login that may only read and write: the validator only warns anyway
+        database.command("collMod", PREFIX + "models", **_validator())
     database[PREFIX + "meta"].update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from listener.feed import Change, Feed
+from listener.feed import Change, Feed, Kind
 from listener.feeds import native_feed
 from listener.matching import Evaluator, WatchTable, match
 from registry.mongo_select import parse_mongo_select
@@ -54,6 +54,16 @@ def test_a_predicate_that_fails_on_a_row_may_match_any(evaluator: Evaluator) -> 
 def test_a_collections_collation_decides(evaluator: Evaluator, mongo: Db) -> None:
     mongo.create_collection("c", collation={"locale": "en", "strength": 2})
     assert hits(evaluator, [{"a": "de"}], [{"a": "DE"}, {"a": "FR"}]) == [{0}]
+
+
+def test_a_collection_made_anew_has_its_own_collation(evaluator: Evaluator, mongo: Db) -> None:
+    mongo.create_collection("c")
+    assert hits(evaluator, [{"a": "de"}], [{"a": "DE"}]) == [set()]
+    mongo.c.drop()
+    mongo.create_collection("c", collation={"locale": "en", "strength": 2})
+    gone = Change("c", Kind.OTHER, bson.Timestamp(1, 1))
+    match(WatchTable({"m": watches(parse_mongo_select({"collection": "c"}), ["a"])}), [gone], evaluator)
+    assert hits(evaluator, [{"a": "de"}], [{"a": "DE"}]) == [{0}]
 
 
 def test_many_rows_and_predicates_are_judged_in_parts(evaluator: Evaluator) -> None:

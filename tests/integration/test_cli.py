@@ -436,6 +436,31 @@ def test_run_stops_on_a_signal(shop: Shop, tmp_path: Path, db: refitd.Database) 
     assert db.store.feeds.all()[0].owner is None
 
 
+def test_demo(tmp_path: Path) -> None:
+    process = start(tmp_path, "demo", "--json", "--timeout", "150")
+    out, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, out
+    story, _, document = out.partition("\n{\n")
+    versions = json.loads("{" + document.partition("\n}\n")[0] + "}")["versions"]
+    assert [row["rows"] for row in versions] == [457, 597, 1197, 1797]
+    accuracies = [row["metrics"]["accuracy"] for row in versions]
+    assert accuracies == sorted(accuracies)
+    assert [row["reason"]["kind"] for row in versions] == ["added", "changes", "changes", "changes"]
+    assert "no fit: none of them matches the select, so version 3 stays" in story
+    assert "/tmp/refitd-demo-" in story
+    assert not Path(story.partition("lies in ")[2].splitlines()[0]).exists()
+
+
+def test_ctrl_c_in_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = start(tmp_path, "demo", "--compute", "local")
+    folder = Path(read_until(process, "lies in ").partition("lies in ")[2].strip())
+    read_until(process, "the daemon, with")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    process.communicate()
+    assert not folder.exists()
+
+
 def test_run_says_what_the_operator_must_mend(tmp_path: Path) -> None:
     done = start(tmp_path, "run", "--compute", "clouds")
     out, _ = done.communicate(timeout=60)

@@ -75,6 +75,17 @@ def test_a_document_whose_id_is_no_name_is_faulty_and_hinders_none(identity: Any
     assert {entry.raw["_id"] == "m": entry.document is None for entry in made.entries.values()} == {False: True, True: False}
 
 
+def test_a_view_made_anew_is_traced_anew_when_all_is_read_again() -> None:
+    origins: dict[str, frozenset[str] | None] = {"c": frozenset({"x"})}
+    store: Any = Registry(Documents(GOOD))
+    made = Catalogue(store, Trust(), lambda relations: origins)
+    assert made.reload() == {"m"}
+    assert made.reload() == set()
+    origins["c"] = frozenset({"y"})
+    assert made.reload() == {"m"}
+    assert made.table.relations == {"y"}
+
+
 def test_only_what_changed_is_told() -> None:
     documents = Documents(GOOD)
     made = catalogue(documents)

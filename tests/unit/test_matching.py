@@ -23,6 +23,10 @@ class Equality:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.forgotten: list[Collection[str]] = []
+
+    def forget(self, relations: Collection[str]) -> None:
+        self.forgotten.append(set(relations))
 
     def evaluate(
         self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes]
@@ -98,7 +102,9 @@ def test_counts_and_the_newest_stamp_are_summed() -> None:
 
 
 def test_a_dropped_relation_is_named() -> None:
-    delta = match(WatchTable({"m": {"c": IN_DE}}), [change(Kind.OTHER, None, None)], Equality())["m"]
+    evaluator = Equality()
+    delta = match(WatchTable({"m": {"c": IN_DE}}), [change(Kind.OTHER, None, None)], evaluator)["m"]
+    assert evaluator.forgotten == [{"c"}]
     assert delta.counts == Counts(other=1)
     assert "c was dropped" in str(delta.reason)
 
