@@ -19,7 +19,6 @@ from registry.trust import Trust
 from trainers.catalog import trainer
 from trainers.check import check_document
 
-
 #: A model's name, or a stand-in for an `_id` that is none.
 Key = str | tuple[str, str]
 Origins = Callable[[Collection[str]], Mapping[str, frozenset[str] | None]]

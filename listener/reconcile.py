@@ -18,7 +18,7 @@ import structlog
 
 from listener.catalogue import Catalogue, Entry, Key
 from listener.policy import Decision, decide, next_schedule
-from listener.status import differs, invalid_status, model_status
+from listener.status import differs, invalid_status, model_status, only_counts_differ
 from registry.document import ModelDocument
 from registry.errors import DatastoreUnavailable, FitBusy, NotFound, WorkerLost
 from registry.records import Fit, FitState, Pending
@@ -33,6 +33,8 @@ IN_FLIGHT = 64
 #: A fit's own progress from queued to running is looked at this long after it began.
 _LOOK_AGAIN_S = 0.3
 _LONGEST_WAIT_S = 5.0
+#: A burst of changes raises the counts of a status all the time: they are told this often.
+_COUNTS_TOLD_S = 1.0
 
 
 class Reconciler:
@@ -160,7 +162,8 @@ class Reconciler:
         draft = new_fit(self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound)
         try:
             fit = self._store.fits.start(replace(draft, next_due=next_schedule(document, now)))
-        except FitBusy:
+        except FitBusy:  # a fit() of somebody's; whether it ends well or not, nothing else tells us
+            self._look_at(entry.name, now, _LOOK_AGAIN_S)
             return None
         log.info("fit", model=fit.model, fit=fit.id, why=decision.why, attempt=fit.attempt)
         try:
@@ -184,17 +187,25 @@ class Reconciler:
         document = _document(entry)
         fit_state = self._store.fits.get(state.fit).state if state.fit else None
         try:
-            live: int | None = self._store.versions.live(document.id).number
-        except NotFound:
-            live = None
+            live = self._store.versions.live(document.id).number
+        except NotFound as error:
+            status = model_status(document, state, decision, fit_state, None)
+            pinned = document.live != "latest"
+            return {**status, "error": status["error"] or f"live: {error}"} if pinned else status
         return model_status(document, state, decision, fit_state, live)
 
     def _tell(self, entry: Entry, status: Mapping[str, Any]) -> None:
         seen, told = self._told.get(entry.name, (None, None))
         if seen is not entry:  # read anew: what stands in the document now is what was told
             told = entry.raw.get("status")
-        if differs(told if isinstance(told, Mapping) else None, status):
-            self._store.documents.set_status(entry.raw["_id"], {**status, "at": self._store.now()})
+        told = told if isinstance(told, Mapping) else None
+        now = self._store.now()
+        if told is not None and only_counts_differ(told, status) and not _long_ago(told.get("at"), now):
+            self._look_at(entry.name, now, _COUNTS_TOLD_S)
+            return
+        status = {**status, "at": now}
+        if differs(told, status):
+            self._store.documents.set_status(entry.raw["_id"], status)
         self._told[entry.name] = (entry, status)
 
     def _forget(self, model: Key) -> None:
@@ -209,6 +220,10 @@ class Reconciler:
     def _push(self, model: Key, at: datetime) -> None:
         self._due_at[model] = at
         heapq.heappush(self._due, (at, next(self._pushed), model))
+
+
+def _long_ago(at: Any, now: datetime) -> bool:
+    return not isinstance(at, datetime) or now - at > timedelta(seconds=_COUNTS_TOLD_S)
 
 
 def _document(entry: Entry) -> ModelDocument:

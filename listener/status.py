@@ -86,7 +86,15 @@ def _shown(at: datetime | None) -> datetime | None:
     return at.replace(microsecond=at.microsecond // 1000 * 1000) if at else None
 
 
+_SAYS = ("state", "error", "live", "fit", "faults")
+_COUNTS = ("pending", "reason")
+
+
 def differs(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     """Whether a status is worth writing: something but its times changed."""
-    watched = ("state", "error", "live", "pending", "reason", "fit", "faults")
-    return old is None or any(old.get(key) != new.get(key) for key in watched)
+    return old is None or any(old.get(key) != new.get(key) for key in (*_SAYS, *_COUNTS))
+
+
+def only_counts_differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether no more than the number of pending changes is new."""
+    return differs(old, new) and all(old.get(key) == new.get(key) for key in _SAYS)

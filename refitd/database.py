@@ -50,7 +50,7 @@ class Database(Session):
     """
 
     def __repr__(self) -> str:
-        from refitd.redaction import redact
+        from registry.redaction import redact
 
         return f"refitd.connect({redact(self.settings.datastore)!r})"
 

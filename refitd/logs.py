@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from refitd.redaction import redact
+from registry.redaction import redact
 from refitd.settings import LogSettings
 
 

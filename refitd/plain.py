@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from refitd.redaction import redact
+from registry.redaction import redact
 
 
 def plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from refitd.redaction import redact
+from registry.redaction import redact
 from registry.durations import Duration
 from registry.errors import SettingsInvalid
 from registry.owner import is_dead

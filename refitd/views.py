@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from refitd.redaction import redact
+from registry.redaction import redact
 from refitd.standing import Standing, document, holds_lease
 from registry.errors import NotFound
 from registry.owner import short

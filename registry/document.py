@@ -111,17 +111,17 @@ class Retrain(_Part):
 class Resources(_Part):
     """What one fit may use on the Ray cluster."""
 
-    num_cpus: Annotated[float, Field(ge=0)] = 1.0
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    num_cpus: Annotated[float, Field(ge=0)] = Field(1.0, description="cores that Ray keeps for the fit")
+    num_gpus: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs that Ray keeps for the fit")
     memory: Annotated[int, Field(gt=0)] | None = Field(None, description="bytes")
-    num_workers: Whole = 1
+    num_workers: Whole = Field(1, description="processes that train together; scikit-learn uses one")
 
 
 class ModelDocument(_Part):
     """A model document, validated. `ModelDocument.parse` is the way in."""
 
     id: Annotated[StrictStr, AfterValidator(check_name)] = Field(alias="_id", description="the model's name")
-    trainer: Name = Field(description="`sklearn`, `torch`, `transformers`, or an installed plug-in's name")
+    trainer: Name = Field(description="`sklearn`, or an installed plug-in's name")
     object: dict[str, Any] = Field(description="what is fitted, in the trainer's own terms")
     training_select: Select = Field(description="the rows to train on")
     train_X: Fields = Field(description="one field or several; `_base` is the whole row")

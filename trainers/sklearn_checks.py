@@ -31,7 +31,15 @@ def check(document: ModelDocument, trust: Trust) -> list[Fault]:
     if estimator is not None:
         faults += _target_faults(document, estimator)
         faults += _fit_faults(document.fit_kwargs, estimator)
-    return faults + list(_metric_faults(document, estimator))
+    return [*faults, *_metric_faults(document, estimator), *_resource_faults(document)]
+
+
+def _resource_faults(document: ModelDocument) -> Iterator[Fault]:
+    if document.resources.num_workers > 1:
+        yield Fault(
+            "resources.num_workers",
+            "scikit-learn trains in one process; ask for cores with resources.num_cpus, and use them with n_jobs",
+        )
 
 
 def per_row_fields(fit_kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from refitd.redaction import redact
+from registry.redaction import redact
 from registry.errors import DocumentInvalid, RefitdError
 
 #: How each state looks on a terminal.

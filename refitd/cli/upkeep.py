@@ -47,7 +47,7 @@ def _mend(app: App) -> list[str]:
 
 
 def _show(check: Check) -> None:
-    from refitd.redaction import redact
+    from registry.redaction import redact
 
     mark, colour = ("!", "yellow") if check.warning else ("✓", "green") if check.ok else ("✗", "red")
     click.echo(f"{click.style(mark, fg=colour, bold=True)} {check.check}: {redact(check.evidence)}")

@@ -110,7 +110,7 @@ def translate(error: PyMongoError) -> DatastoreUnavailable | DatastoreUnsuitable
     if isinstance(error, OperationFailure):
         if error.code in _FORBIDDEN:
             return DatastoreUnsuitable(
-                f"MongoDB refuses: {_text(error)}; grant the login readWrite on this database: deploy/mongo/ has the role"
+                f"MongoDB refuses: {_text(error)}; grant the login the role in deploy/mongo/ on this database"
             )
         if error.code in (20, 263) or "replica set" in str(error):
             return DatastoreUnsuitable(

@@ -16,6 +16,7 @@ from registry.mongo.feeds import add_delta, make_pending_rows
 from registry.mongo.publish import publish
 from registry.mongo.rows import fit_of, pending_of, row_of
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
+from registry.redaction import redact
 
 _ERROR_CHARACTERS = 4000
 _ACTIVE = [str(state) for state in FitState if not state.ended]
@@ -113,7 +114,7 @@ class MongoFits:
         if lines:
             first, now = row.get("lines", 0) + 1, self._connection.now()
             self._logs.insert_many(
-                [{"fit": fit, "n": first + n, "at": now, "line": line} for n, line in enumerate(lines)]
+                [{"fit": fit, "n": first + n, "at": now, "line": redact(line)} for n, line in enumerate(lines)]
             )
         cancel: str | None = row.get("cancel")
         return cancel
@@ -121,7 +122,7 @@ class MongoFits:
     @translated
     def end(self, fit: str, state: FitState, error: str | None, *, token: str | None = None) -> bool:
         """Move to failed, cancelled or lost; a failure is counted. False when it had ended already."""
-        error = error if error is None else shortened(error)
+        error = error if error is None else shortened(redact(error))
 
         def work(session: ClientSession) -> bool:
             mine = {"_id": fit} if token is None else {"_id": fit, "token": token}

@@ -22,7 +22,11 @@ _INDEXES: dict[str, list[IndexModel]] = {
     "models": [],
     "pending": [],
     "feeds": [],
-    "fits": [IndexModel([("model", 1), ("_id", -1)]), IndexModel("state"), IndexModel("finished", expireAfterSeconds=_FITS_KEPT_S)],
+    "fits": [
+        IndexModel([("model", 1), ("_id", -1)]),
+        IndexModel("state"),
+        IndexModel("finished", expireAfterSeconds=_FITS_KEPT_S),
+    ],
     "versions": [
         IndexModel([("model", 1), ("number", -1)], unique=True),
         IndexModel([("model", 1), ("draft.promoted", 1), ("number", -1)]),

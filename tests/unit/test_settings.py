@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refitd.redaction import redact
+from registry.redaction import redact
 from refitd.settings import load_settings, variables
 from registry.errors import SettingsInvalid
 from registry.owner import this_process

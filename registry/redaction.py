@@ -1,4 +1,4 @@
-"""Secrets out of what is printed: a password in a URI, or in a text that quotes one."""
+"""Secrets out of what is printed or stored for people: a password in a URI, or in a text that quotes one."""
 
 from __future__ import annotations
 
