@@ -75,10 +75,6 @@ class Catalogue:
             self.table = WatchTable({str(name): entry.watches for name, entry in entries.items() if entry.document})
         return changed
 
-    def trainers(self) -> frozenset[str]:
-        """The trainers that valid documents name."""
-        return frozenset(entry.document.trainer for entry in self._entries.values() if entry.document)
-
     def _read(self, names: Collection[Key] | None) -> tuple[set[Key], dict[Key, RawDocument]]:
         if names is None or not all(isinstance(name, str) for name in names):
             fresh = {key_of(raw["_id"]): raw for raw in self._store.documents.all()}

@@ -22,6 +22,7 @@ from registry.records import Counts, Fit, FitState, Pending
 from registry.store import Store
 from registry.stores import open_store
 from registry.trust import Trust
+from trainers.catalog import names
 from trainers.compute import open_executor
 from trainers.executor import FitOrder
 
@@ -90,6 +91,7 @@ class Daemon:
             self._store.close()
             return
         self._executor = open_executor(self._options.compute)
+        self._executor.warm(frozenset(names()))
         self._reconciler = Reconciler(self._store, self._catalogue, self._executor, self._pattern(), self._owner)
         self._follower = Follower(self._store, self._feed, self._evaluator, self._catalogue, self._recorded)
         services = [
@@ -125,7 +127,6 @@ class Daemon:
                 self._epoch = row.epoch
                 self._holding.set()  # renewed from here on: opening the feed can take longer than the lease lasts
                 self._follower.begin(row)
-                self._executor.warm(self._catalogue.trainers())
                 self._leading.set()
                 log.info("following", feed=self._feed.name, epoch=row.epoch, models=len(self._catalogue.entries))
                 return

@@ -206,6 +206,21 @@ def _from(token: str) -> dict[str, Any]:
     return {"startAfter": {"_data": token}}
 
 
+def _names(document: str) -> dict[str, Any]:
+    """The expression for a document's field names, in order."""
+    return {"$map": {"input": {"$objectToArray": {"$ifNull": [document, {}]}}, "in": "$$this.k"}}
+
+
+#: An update of `status` and nothing else. One that moves `status` within the document names it beside what changed.
+_ONLY_STATUS = {
+    "$and": [
+        {"$eq": ["$operationType", "update"]},
+        {"$eq": [_names("$updateDescription.updatedFields"), ["status"]]},
+        {"$eq": [{"$ifNull": ["$updateDescription.removedFields", []]}, []]},
+    ]
+}
+
+
 def _followed(relations: frozenset[str]) -> dict[str, Any]:
     """Which events to send. Nothing about the rows' images: an absent image would hide its change.
 
@@ -216,7 +231,7 @@ def _followed(relations: frozenset[str]) -> dict[str, Any]:
         "$or": [
             {"ns.coll": {"$in": watched}},
             {"to.coll": {"$in": watched}},
-            {"ns.coll": _MODELS, "updateDescription.updatedFields.status": {"$exists": False}},
+            {"ns.coll": _MODELS, "$expr": {"$not": [_ONLY_STATUS]}},
             {"ns.coll": _VERSIONS, "operationType": "insert"},
             {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
         ]

@@ -62,8 +62,12 @@ class Reconciler:
 
     def ended(self, fit: str, model: str, error: str | None) -> None:
         """A task of the executor has ended; `error` if the worker itself could not say how. From any thread."""
-        if error is not None and self._store.fits.end(fit, FitState.LOST, error):
-            log.warning("fit lost", fit=fit, model=model, error=error)
+        try:
+            if error is not None:
+                self._store.fits.end(fit, FitState.LOST, error)
+            _log_end(self._store.fits.get(fit))
+        except (DatastoreUnavailable, NotFound) as failed:
+            log.warning("how a fit ended is not known yet", fit=fit, model=model, reason=str(failed))
         with self._wake:
             waiting = [*self._waiting_for_slot]
         self.look([model, *waiting])
@@ -220,6 +224,12 @@ class Reconciler:
     def _push(self, model: Key, at: datetime) -> None:
         self._due_at[model] = at
         heapq.heappush(self._due, (at, next(self._pushed), model))
+
+
+def _log_end(fit: Fit) -> None:
+    said = log.info if fit.state is FitState.PUBLISHED else log.warning
+    error = fit.error.split("\n")[0] if fit.error else None
+    said(str(fit.state), model=fit.model, fit=fit.id, version=fit.version, error=error)
 
 
 def _long_ago(at: Any, now: datetime) -> bool:

@@ -87,9 +87,7 @@ class Member:
         settings = {"electionTimeoutMillis": 100}
         members = [{"_id": 0, "host": address}]
         try:
-            client.admin.command(
-                "replSetInitiate", {"_id": self._name, "members": members, "settings": settings}
-            )
+            client.admin.command("replSetInitiate", {"_id": self._name, "members": members, "settings": settings})
         except OperationFailure as error:
             if error.code != _ALREADY_INITIALIZED:  # it was still reading its configuration from disk
                 raise

@@ -46,14 +46,20 @@ class EmbeddedMongo:
 
     @classmethod
     def start(
-        cls, data_dir: Path, *, port: int | None = None, oplog_mb: int = 1024, cache_gb: float = 0.5, more: tuple[str, ...] = ()
+        cls,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        oplog_mb: int = 1024,
+        cache_gb: float = 0.5,
+        more: tuple[str, ...] = (),
     ) -> EmbeddedMongo:
         """Start a server on `data_dir` (made if missing) and wait until it takes writes (about 1 s).
 
         `oplog_mb` bounds how many changes are remembered and counts only when the folder is new; `cache_gb`
-        bounds the server's memory (at least 0.25); `more` are further arguments of `mongod`. Raises DatastoreUnsuitable if there is no server to run or
-        it refuses the folder, DatastoreUnavailable if the folder or the port is in use or it doesn't come up
-        in a minute.
+        bounds the server's memory (at least 0.25); `more` are further arguments of `mongod`. Raises
+        DatastoreUnsuitable if there is no server to run or it refuses the folder, DatastoreUnavailable if the folder
+        or the port is in use or it doesn't come up in a minute.
         """
         options = Options(Path(data_dir).resolve(), port, oplog_mb, cache_gb, more)
         (options.data_dir / "db").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,9 +135,7 @@ class EmbeddedMongo:
                 raise
             if code != _EXIT_PORT_IN_USE:
                 raise self._failure(code)
-        raise DatastoreUnavailable(
-            f"{HOST}:{self._port} is in use: stop what listens there or choose another port"
-        )
+        raise DatastoreUnavailable(f"{HOST}:{self._port} is in use: stop what listens there or choose another port")
 
     def _spawn(self, port: int) -> None:
         log = self._options.log
@@ -183,8 +187,7 @@ class EmbeddedMongo:
             lock = folder / "db" / "mongod.lock"
             holder = lock.read_text().strip() if lock.exists() else ""
             return DatastoreUnavailable(
-                f"{folder} is in use by another mongod (pid {holder or 'unknown'}): "
-                "stop it or choose another folder"
+                f"{folder} is in use by another mongod (pid {holder or 'unknown'}): stop it or choose another folder"
             )
         return DatastoreUnsuitable(
             f"mongod ended with code {code} while starting on {folder}: {evidence(written)} (log: {self.log})"

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from registry.redaction import redact
 from refitd.settings import LogSettings
+from registry.redaction import redact
 
 
 def set_up_logs(settings: LogSettings) -> None:

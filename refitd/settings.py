@@ -24,10 +24,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from registry.redaction import redact
 from registry.durations import Duration
 from registry.errors import SettingsInvalid
 from registry.owner import is_dead
+from registry.redaction import redact
 from registry.trust import Trust
 
 PREFIX = "REFITD_"

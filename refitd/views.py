@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from registry.redaction import redact
 from refitd.standing import Standing, document, holds_lease
 from registry.errors import NotFound
 from registry.owner import short
 from registry.records import FeedRow, Fit, Version
+from registry.redaction import redact
 from registry.store import Store
 
 Row = dict[str, Any]

@@ -111,7 +111,7 @@ class Fits(Protocol):
         pending row in the same transaction. Raises `FitBusy`."""
 
     def run(self, fit: str, token: str) -> None:
-        """queued → running. Raises `Fenced`."""
+        """queued → running; running stays so. Raises `Fenced`."""
 
     def beat(self, fit: str, token: str, progress: Mapping[str, Any], lines: Sequence[str]) -> str | None:
         """Say that the fit lives, how far it is, and what it logged; why it should stop, if it should.

@@ -84,7 +84,6 @@ def run_fit(
 def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: bool) -> Version:
     fit = order.fit
     try:
-        store.fits.run(fit.id, fit.token)
         document = ModelDocument.parse(fit.document)
         with (
             FitReport(store, fit, document.timeout, watch) as report,

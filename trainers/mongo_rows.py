@@ -155,6 +155,7 @@ class MongoCut:
             raise
         if collection in names:
             return
+        names = [name for name in names if not name.startswith(("refitd.", "system."))]
         near = difflib.get_close_matches(collection, names, 3, 0.5) or sorted(names)[:5]
         known = f"; nearest: {', '.join(near)}" if near else "; it has no collections"
         raise RowsUnusable(f"there is no collection `{collection}` in the database `{self._database.name}`{known}")

@@ -139,12 +139,16 @@ def _refuse_open_cluster(address: str | None) -> None:
 
 
 def _refuse_impossible(options: dict[str, float]) -> None:
-    """Ray would let a task wait for ever for what no node has."""
+    """Ray would let a task wait for ever for what no node has. What every node has is not looked up."""
+    if options["num_cpus"] <= 1 and not options["num_gpus"] and "memory" not in options:
+        return
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
     for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
         asked, largest = options.get(name, 0), max((node["Resources"].get(key, 0) for node in nodes), default=0)
         if asked > largest:
-            raise WorkerLost(f"resources.{name} asks for {asked:g}, but the largest Ray node has {largest:g}: ask for less")
+            raise WorkerLost(
+                f"resources.{name} asks for {asked:g}, but the largest Ray node has {largest:g}: ask for less"
+            )
 
 
 def _warm(trainers: frozenset[str]) -> None:

@@ -20,7 +20,10 @@ Watch = Callable[[Mapping[str, Any]], None]
 
 
 class FitReport:
-    """Implements `trainers.trainer.Report` over the registry. Use as a context manager: a thread beats inside it."""
+    """Implements `trainers.trainer.Report` over the registry. Use as a context manager: a thread beats inside it.
+
+    The first beat says that the fit runs; the fit itself does not wait for that.
+    """
 
     def __init__(self, store: Store, fit: Fit, timeout_s: float, watch: Watch | None = None) -> None:
         self._store, self._fit, self._watch = store, fit, watch
@@ -32,6 +35,7 @@ class FitReport:
         self._state: dict[str, Any] = {"stage": "starting", "fraction": None, "message": ""}
         self._ended: str | None = None
         self._fenced: Fenced | None = None
+        self._running = False
         self.parts: dict[str, float] = {}
         self._thread = threading.Thread(target=self._beat, name=f"beat-{fit.id}", daemon=True)
 
@@ -84,6 +88,7 @@ class FitReport:
             self._watch(dict(self._state))
 
     def _beat(self) -> None:
+        self._tell()
         while not self._stop.wait(BEAT_S):
             self._tell()
 
@@ -91,9 +96,12 @@ class FitReport:
         with self._lock:
             state, lines, self._lines = dict(self._state), self._lines, []
         try:
+            if not self._running:
+                self._store.fits.run(self._fit.id, self._fit.token)
+                self._running = True
             self._ended = self._store.fits.beat(self._fit.id, self._fit.token, state, lines) or self._ended
         except Fenced as error:
-            self._fenced = None if self._stop.is_set() else error
+            self._fenced = error
         except DatastoreUnavailable:
             with self._lock:  # kept for the next beat; a fit that can't beat for long is given up by the reaper
                 self._lines = (lines + self._lines)[-_LINES_KEPT:]

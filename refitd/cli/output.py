@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from registry.redaction import redact
 from registry.errors import DocumentInvalid, RefitdError
+from registry.redaction import redact
 
 #: How each state looks on a terminal.
 COLOURS = {

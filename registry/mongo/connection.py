@@ -29,7 +29,8 @@ PREFIX = "refitd."
 
 MAJORITY = WriteConcern("majority", j=True)
 _CLOCK_GOOD_FOR_S = 30.0
-_FORBIDDEN = {13, 18, 8000}
+_UNKNOWN_LOGIN = {18, 8000}
+_FORBIDDEN = {13}
 
 
 class Connection:
@@ -108,6 +109,10 @@ def translated(method: Callable[P, T]) -> Callable[P, T]:
 def translate(error: PyMongoError) -> DatastoreUnavailable | DatastoreUnsuitable:
     """The driver's error as one of ours."""
     if isinstance(error, OperationFailure):
+        if error.code in _UNKNOWN_LOGIN:
+            return DatastoreUnsuitable(
+                f"MongoDB refuses the login: {_text(error)}; check user, password and authSource in the datastore's URI"
+            )
         if error.code in _FORBIDDEN:
             return DatastoreUnsuitable(
                 f"MongoDB refuses: {_text(error)}; grant the login the role in deploy/mongo/ on this database"

@@ -29,6 +29,8 @@ class MongoFits:
         self._connection = connection
         self._fits = connection.collection("fits")
         self._pending = connection.collection("pending")
+        # A heartbeat or a log line that a failover takes back is no loss; waiting for a majority would be.
+        self._beats = connection.collection("fits").with_options(write_concern=WriteConcern(1))
         self._logs = connection.collection("logs").with_options(write_concern=WriteConcern(1))
 
     @translated
@@ -66,17 +68,17 @@ class MongoFits:
     @translated
     def start(self, fit: Fit) -> Fit:
         """Insert a queued fit as the model's only one under way."""
-        if not self._pending.count_documents({"_id": fit.model}, limit=1):
-            make_pending_rows(self._connection, [fit.model])
         claim = {"fit": fit.id, "since_claim": None, "blind": False, "retrain_tried": fit.document.get("retrain_now")}
 
-        def work(session: ClientSession) -> Fit:
+        def work(session: ClientSession) -> Fit | None:
             row = self._pending.find_one_and_update(
                 {"_id": fit.model, "fit": None},
                 {"$set": claim},
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
+            if not row and not self._pending.find_one({"_id": fit.model}, session=session):
+                return None
             if not row:
                 raise FitBusy(f"{fit.model} has a fit under way already; `refitd fits {fit.model}` shows it")
             state = pending_of(row)
@@ -85,14 +87,26 @@ class MongoFits:
             self._fits.insert_one(row_of(begun), session=session)
             return begun
 
-        return self._connection.transaction(work)
+        begun = self._connection.transaction(work)
+        if begun is None:
+            make_pending_rows(self._connection, [fit.model])
+            return self.start(fit)
+        return begun
 
     @translated
     def run(self, fit: str, token: str) -> None:
-        """queued → running. Raises `Fenced`."""
+        """queued → running; running stays so. Raises `Fenced`."""
         done = self._fits.update_one(
-            {"_id": fit, "token": token, "state": {"$in": sources(FitState.RUNNING)}},
-            [{"$set": {"state": str(FitState.RUNNING), "started": "$$NOW", "heartbeat": "$$NOW"}}],
+            {"_id": fit, "token": token, "state": {"$in": _ACTIVE}},
+            [
+                {
+                    "$set": {
+                        "state": str(FitState.RUNNING),
+                        "started": {"$ifNull": ["$started", "$$NOW"]},
+                        "heartbeat": "$$NOW",
+                    }
+                }
+            ],
         )
         if not done.matched_count:
             raise Fenced(f"the fit {fit} has ended, or is somebody else's")
@@ -100,7 +114,7 @@ class MongoFits:
     @translated
     def beat(self, fit: str, token: str, progress: Mapping[str, Any], lines: Sequence[str]) -> str | None:
         """Say that the fit lives, how far it is, and what it logged; why it should stop, if it should."""
-        row = self._fits.find_one_and_update(
+        row = self._beats.find_one_and_update(
             {"_id": fit, "token": token, "state": {"$in": _ACTIVE}},
             {
                 "$set": {"progress": dict(progress)},

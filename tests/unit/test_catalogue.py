@@ -72,7 +72,10 @@ def test_what_no_changes_are_told_of_needs_a_schedule() -> None:
 @pytest.mark.parametrize("identity", [5, 1.5, True, None, {"a": 1}, b"x"])
 def test_a_document_whose_id_is_no_name_is_faulty_and_hinders_none(identity: Any) -> None:
     made = catalogue(Documents({**GOOD, "_id": identity}, GOOD))
-    assert {entry.raw["_id"] == "m": entry.document is None for entry in made.entries.values()} == {False: True, True: False}
+    assert {entry.raw["_id"] == "m": entry.document is None for entry in made.entries.values()} == {
+        False: True,
+        True: False,
+    }
 
 
 def test_a_view_made_anew_is_traced_anew_when_all_is_read_again() -> None:

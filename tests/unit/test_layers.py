@@ -116,9 +116,7 @@ def test_a_shadowing_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     (tmp_path / "registry" / "__init__.py").write_text("")
     code = f"import sys; sys.path.append({str(ROOT)!r}); import refitd"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     error = run.stderr.splitlines()[-1]
     assert error.startswith(f"ImportError: {tmp_path / 'registry'} shadows refitd's own package 'registry'")
     assert str(ROOT / "registry") in error

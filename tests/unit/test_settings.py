@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.redaction import redact
 from refitd.settings import load_settings, variables
 from registry.errors import SettingsInvalid
 from registry.owner import this_process
+from registry.redaction import redact
 from registry.trust import DEFAULT_MODULES
 
 GONE = "somewhere/boot/1/1/1"

@@ -1,0 +1,98 @@
+"""The elements of a BSON document, found in its bytes without decoding what nobody asks for.
+
+https://bsonspec.org/spec.html. Only the level that is asked for is read and checked: a value is a place in the
+bytes until someone decodes it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from bson.errors import InvalidBSON
+
+#: The types that are looked for by name.
+STRING, DOCUMENT, ARRAY, INT64, TIMESTAMP = 0x02, 0x03, 0x04, 0x12, 0x11
+
+#: By name: its type, where its value begins, and where that ends.
+Elements = dict[bytes, tuple[int, int, int]]
+
+#: Types whose values have one size: double, undefined, ObjectId, boolean, date, null, int32, timestamp, int64,
+#: decimal128, min key, max key.
+_FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, TIMESTAMP: 8, INT64: 8, 0x13: 16}
+_FIXED |= {0xFF: 0, 0x7F: 0}
+#: Types whose values begin with an int32: what it leaves out of the value's size, the smallest size, whether a zero
+#: byte ends it. String, document, array, binary, DBPointer, code, symbol, code with scope.
+_COUNTED = {STRING: (4, 5, True), DOCUMENT: (0, 5, True), ARRAY: (0, 5, True), 0x05: (5, 5, False)}
+_COUNTED |= {0x0C: (16, 17, False), 0x0D: (4, 5, True), 0x0E: (4, 5, True), 0x0F: (0, 14, True)}
+_REGEX = 0x0B
+
+_int32 = struct.Struct("<i").unpack_from
+_SIZES = [_FIXED.get(kind, -1) for kind in range(256)]
+
+
+def elements(data: bytes, start: int = 0, limit: int | None = None) -> Elements:
+    """The elements of the document (or array) that begins at `start` and ends before `limit`.
+
+    Raises:
+        InvalidBSON: it is damaged at this level.
+    """
+    try:
+        return _elements(data, start, len(data) if limit is None else limit)
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise InvalidBSON(f"damaged BSON at byte {start}: {error}") from error
+
+
+def _elements(data: bytes, start: int, limit: int) -> Elements:
+    size = _int32(data, start)[0]
+    end, at = start + size - 1, start + 4
+    if size < 5 or end >= limit or data[end]:
+        raise InvalidBSON(f"damaged BSON at byte {start}: {size} bytes without an end")
+    found: Elements = {}
+    while at < end:
+        kind = data[at]
+        value = data.index(0, at + 1, end) + 1
+        name = data[at + 1 : value - 1]
+        size = _SIZES[kind]
+        at = value + size if size >= 0 else _end(data, kind, value, end)
+        found[name] = (kind, value, at)
+    if at != end:
+        raise InvalidBSON(f"damaged BSON at byte {start}: an element ends behind its document")
+    return found
+
+
+def _end(data: bytes, kind: int, value: int, end: int) -> int:
+    """Where a value ends that says so itself."""
+    if kind == _REGEX:  # two strings that end with zero bytes
+        return data.index(0, data.index(0, value, end) + 1, end) + 1
+    more, least, closed = _COUNTED[kind]
+    size = _int32(data, value)[0] + more
+    if size < least or value + size > end or (closed and data[value + size - 1]):
+        raise InvalidBSON(f"damaged BSON at byte {value}: a value of {size} bytes")
+    return value + size
+
+
+def text_at(data: bytes, place: tuple[int, int, int]) -> str:
+    """A string's text.
+
+    Raises:
+        InvalidBSON: it is no string, or not UTF-8.
+    """
+    kind, start, end = place
+    if kind != STRING:
+        raise InvalidBSON(f"a string was expected at byte {start}, not type {kind}")
+    try:
+        return data[start + 4 : end - 1].decode()
+    except UnicodeDecodeError as error:
+        raise InvalidBSON(str(error)) from error
+
+
+def name_of(name: bytes) -> str:
+    """An element's name.
+
+    Raises:
+        InvalidBSON: it is not UTF-8.
+    """
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidBSON(str(error)) from error
