@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,9 @@ class _Timed:
     def evaluate(self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes]) -> Any:
         with self._parts.part("judge"):
             return self._inner.evaluate(relation, predicates, rows)
+
+    def forget(self, relations: Collection[str]) -> None:
+        self._inner.forget(relations)
 
 
 def _table(models: Sequence[str]) -> WatchTable:

@@ -7,6 +7,7 @@ bytes until someone decodes it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from bson.errors import InvalidBSON
 
@@ -36,28 +37,64 @@ def elements(data: bytes, start: int = 0, limit: int | None = None) -> Elements:
     Raises:
         InvalidBSON: it is damaged at this level.
     """
-    try:
-        return _elements(data, start, len(data) if limit is None else limit)
-    except (IndexError, KeyError, ValueError, struct.error) as error:
-        raise InvalidBSON(f"damaged BSON at byte {start}: {error}") from error
+    return elements_between(data, start + 4, end_of(data, start, limit))
 
 
-def _elements(data: bytes, start: int, limit: int) -> Elements:
-    size = _int32(data, start)[0]
-    end, at = start + size - 1, start + 4
-    if size < 5 or end >= limit or data[end]:
-        raise InvalidBSON(f"damaged BSON at byte {start}: {size} bytes without an end")
+def end_of(data: bytes, start: int, limit: int | None = None) -> int:
+    """Where the zero byte is that ends the document which begins at `start`.
+
+    Raises:
+        InvalidBSON: it does not end there, or not before `limit`.
+    """
+    limit = len(data) if limit is None else limit
+    if start + 5 > limit:
+        raise InvalidBSON(f"damaged BSON at byte {start}: too short")
+    end: int = start + _int32(data, start)[0] - 1
+    if not start + 4 <= end < limit or data[end]:
+        raise InvalidBSON(f"damaged BSON at byte {start}: a document without an end")
+    return end
+
+
+def elements_between(data: bytes, at: int, end: int) -> Elements:
+    """The elements from here to the end of their document.
+
+    Raises:
+        InvalidBSON: they are damaged at this level.
+    """
     found: Elements = {}
-    while at < end:
-        kind = data[at]
-        value = data.index(0, at + 1, end) + 1
-        name = data[at + 1 : value - 1]
-        size = _SIZES[kind]
-        at = value + size if size >= 0 else _end(data, kind, value, end)
-        found[name] = (kind, value, at)
+    try:
+        while at < end:
+            kind = data[at]
+            value = data.index(0, at + 1, end) + 1
+            name = data[at + 1 : value - 1]
+            if kind == DOCUMENT:  # as `_end` would, without a call: most of what is looked at are documents
+                at = value + _int32(data, value)[0]
+                if not value + 4 < at <= end or data[at - 1]:
+                    raise InvalidBSON(f"damaged BSON at byte {value}: a document without an end")
+            else:
+                size = _SIZES[kind]
+                at = value + size if size >= 0 else _end(data, kind, value, end)
+            found[name] = (kind, value, at)
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise InvalidBSON(f"damaged BSON at byte {at}: {error}") from error
     if at != end:
-        raise InvalidBSON(f"damaged BSON at byte {start}: an element ends behind its document")
+        raise InvalidBSON(f"damaged BSON at byte {at}: an element ends behind its document")
     return found
+
+
+def documents(data: bytes, start: int, limit: int | None = None) -> Iterator[tuple[int, int]]:
+    """Where each document of an array begins and ends.
+
+    Raises:
+        InvalidBSON: it is damaged at this level, or holds something else.
+    """
+    at, end = start + 4, end_of(data, start, limit)
+    while at < end:
+        first = data.find(0, at + 1, end) + 1
+        if data[at] != DOCUMENT or not first:
+            raise InvalidBSON(f"a document was expected at byte {at}")
+        at = end_of(data, first, end) + 1
+        yield first, at
 
 
 def _end(data: bytes, kind: int, value: int, end: int) -> int:
@@ -68,7 +105,8 @@ def _end(data: bytes, kind: int, value: int, end: int) -> int:
     size = _int32(data, value)[0] + more
     if size < least or value + size > end or (closed and data[value + size - 1]):
         raise InvalidBSON(f"damaged BSON at byte {value}: a value of {size} bytes")
-    return value + size
+    after: int = value + size
+    return after
 
 
 def text_at(data: bytes, place: tuple[int, int, int]) -> str:

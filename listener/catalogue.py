@@ -139,5 +139,5 @@ def _reads(document: ModelDocument) -> Mapping[str, Watch]:
 
 
 def _same(one: RawDocument, other: RawDocument) -> bool:
-    """Alike but for `status`, which is ours."""
-    return {**one, "status": None} == {**other, "status": None}
+    """Alike but for `status`, which is ours. Without one it was written anew, and has to be told again."""
+    return "status" in other and {**one, "status": None} == {**other, "status": None}

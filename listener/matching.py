@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,84 +75,102 @@ def match(table: WatchTable, changes: Iterable[Change], evaluator: Evaluator) ->
     gone = {relation for relation, some in by_relation.items() if any(one.kind is Kind.OTHER for one in some)}
     if gone:
         evaluator.forget(gone)
-    found: dict[str, list[Change]] = defaultdict(list)
+    found: dict[str, Delta] = {}
     for relation, some in by_relation.items():
-        for group, matching in _match_relation(table.groups(relation), relation, some, evaluator):
+        for group, delta in _match_relation(table.groups(relation), relation, some, evaluator):
             for model in group.models:
-                found[model] += matching
-    return {model: _delta(matching) for model, matching in found.items()}
+                found[model] = _sum(found[model], delta) if model in found else delta
+    return found
 
 
 def _match_relation(
     groups: Sequence[Group], relation: str, changes: Sequence[Change], evaluator: Evaluator
-) -> list[tuple[Group, list[Change]]]:
-    relevant = [(group, _relevant(group.watch, changes)) for group in groups]
-    undecided = [(group, some) for group, some in relevant if some and group.watch.predicate]
-    decided = [(group, some) for group, some in relevant if some and not group.watch.predicate]
+) -> list[tuple[Group, Delta]]:
+    shapes = _Shapes(changes)
+    relevant = [(group, shapes.relevant(group.watch.used_fields)) for group in groups]
+    decided = [(group, places) for group, places in relevant if places and not group.watch.predicate]
+    undecided = [(group, places) for group, places in relevant if places and group.watch.predicate]
     if undecided:
-        rows = _Rows({id(change): change for _, some in undecided for change in some}.values())
+        images = _Images(changes, frozenset[int]().union(*{id(places): places for _, places in undecided}.values()))
         predicates = [group.watch.predicate or {} for group, _ in undecided]
-        verdicts = evaluator.evaluate(relation, predicates, rows.rows)
-        decided += [
-            (group, [change for change in some if rows.may_match(change, set_of(hits), group.watch)])
-            for (group, some), hits in zip(undecided, verdicts, strict=True)
-        ]
-    return [(group, some) for group, some in decided if some]
+        verdicts = evaluator.evaluate(relation, predicates, images.rows)
+        for (group, places), hits in zip(undecided, verdicts, strict=True):
+            fields = group.watch.filter_fields
+            matching = images.owners(hits) | images.always | shapes.touching(images.unknown_before, fields)
+            decided.append((group, places & matching))
+    return [(group, _delta([changes[place] for place in places])) for group, places in decided if places]
 
 
-def set_of(hits: Collection[int]) -> Collection[int]:
-    """Something with a quick `in`."""
-    return hits if isinstance(hits, set | frozenset | range) else frozenset(hits)
+class _Shapes:
+    """Some changes by what they touched: updates that touched the same are judged once.
+
+    A change is told by its place among them.
+    """
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._all = frozenset(range(len(changes)))
+        self._updates: dict[tuple[str, ...], set[int]] = {}
+        for place, change in enumerate(changes):
+            if change.kind is Kind.UPDATE and change.touched is not None:
+                self._updates.setdefault(change.touched, set()).add(place)
+        self._relevant: dict[frozenset[str] | None, frozenset[int]] = {None: self._all}
+
+    def relevant(self, used_fields: frozenset[str] | None) -> frozenset[int]:
+        """Without updates that touch only fields nobody uses. The same set for the same fields."""
+        if used_fields not in self._relevant:
+            idle = [some for touched, some in self._updates.items() if not touches(touched, used_fields)]
+            self._relevant[used_fields] = self._all.difference(*idle)
+        return self._relevant[used_fields]
+
+    def touching(self, places: AbstractSet[int], fields: frozenset[str] | None) -> set[int]:
+        """Those of some updates that touch one of the fields (None: any)."""
+        if not places:
+            return set()
+        some = (these & places for touched, these in self._updates.items() if touches(touched, fields))
+        return set().union(*some)
 
 
-def _relevant(watch: Watch, changes: Sequence[Change]) -> list[Change]:
-    """Without updates that touch only fields nobody uses. Updates of one shape are judged once."""
-    if watch.used_fields is None:
-        return list(changes)
-    judged: dict[tuple[str, ...], bool] = {}
-    some = []
-    for change in changes:
-        if change.kind is Kind.UPDATE and change.touched is not None:
-            if change.touched not in judged:
-                judged[change.touched] = touches(change.touched, watch.used_fields)
-            if not judged[change.touched]:
-                continue
-        some.append(change)
-    return some
+class _Images:
+    """The rows that decide about changes, each once, and what three-valued judgement makes of a row that is unknown.
 
+    A change matches unless surely neither the row before nor the row after does.
+    """
 
-class _Rows:
-    """The images of some changes, each once, and where they went."""
+    def __init__(self, changes: Sequence[Change], places: Iterable[int]) -> None:
+        self.always: set[int] = set()
+        """Changes that may match, whatever their rows."""
+        self.unknown_before: set[int] = set()
+        """Updates that tell what they touched and the row after alone: if that doesn't match, the row before was the
+        same to a predicate none of whose fields was touched."""
+        self._owners: dict[bytes, list[int]] = {}
+        for place in sorted(places):
+            self._add(place, changes[place])
+        self.rows = list(self._owners)
+        self._by_index = list(self._owners.values())
 
-    def __init__(self, changes: Iterable[Change]) -> None:
-        self.rows: list[bytes] = []
-        self._places: dict[int, tuple[int | None, int | None]] = {}
-        for change in changes:
-            self._places[id(change)] = (self._add(change.before), self._add(change.after))
+    def owners(self, hits: Iterable[int]) -> set[int]:
+        """The changes to which these rows belong."""
+        return {place for hit in hits for place in self._by_index[hit]}
 
-    def may_match(self, change: Change, hits: Collection[int], watch: Watch) -> bool:
-        """Three-valued: False only when surely neither the row before nor the row after matches."""
-        if change.kind is Kind.OTHER:
-            return True
-        before, after = self._places[id(change)]
-        if change.kind is Kind.INSERT:
-            return after is None or after in hits
-        if change.kind is Kind.DELETE:
-            return before is None or before in hits
-        if after is None:
-            return True
-        if after in hits:
-            return True
-        if before is not None:
-            return before in hits
-        # Not matching now, and unknown before: it was the same before if nothing the predicate reads was touched.
-        return change.touched is None or touches(change.touched, watch.filter_fields)
-
-    def _add(self, row: bytes | None) -> int | None:
-        if row is None:
-            return None
-        self.rows.append(row)
-        return len(self.rows) - 1
+    def _add(self, place: int, change: Change) -> None:
+        kind, before, after = change.kind, change.before, change.after
+        rows: tuple[bytes | None, ...]
+        if kind is Kind.INSERT:
+            rows = (after,)
+        elif kind is Kind.DELETE:
+            rows = (before,)
+        elif kind is Kind.OTHER or after is None or (before is None and change.touched is None):
+            rows = (None,)
+        elif before is None:
+            self.unknown_before.add(place)
+            rows = (after,)
+        else:
+            rows = (before, after)
+        for row in rows:
+            if row is None:
+                self.always.add(place)
+            else:
+                self._owners.setdefault(row, []).append(place)
 
 
 def _delta(changes: Sequence[Change]) -> Delta:
@@ -162,9 +181,21 @@ def _delta(changes: Sequence[Change]) -> Delta:
         deletes=kinds.count(Kind.DELETE),
         other=kinds.count(Kind.OTHER),
     )
-    gone = next((change.relation for change in changes if change.kind is Kind.OTHER), None)
+    gone = changes[0].relation if counts.other else None
     need: Stamp = max(change.stamp for change in changes)
     return Delta(counts, need, f"{gone} was dropped, renamed or replaced" if gone else None)
+
+
+def _sum(one: Delta, other: Delta) -> Delta:
+    """What two relations' changes add to one model."""
+    counts = Counts(
+        inserts=one.counts.inserts + other.counts.inserts,
+        updates=one.counts.updates + other.counts.updates,
+        deletes=one.counts.deletes + other.counts.deletes,
+        other=one.counts.other + other.counts.other,
+    )
+    needs: list[Stamp] = [one.need, other.need]
+    return Delta(counts, max(needs), one.reason or other.reason)
 
 
 def _key(watch: Watch) -> str:

@@ -5,24 +5,22 @@ Following the model documents in the same stream gives their edits a place among
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from bson import CodecOptions, Timestamp
-from bson.raw_bson import RawBSONDocument
-from pymongo.client_session import ClientSession
+from bson import Timestamp
+from bson.errors import InvalidBSON
 from pymongo.errors import OperationFailure, PyMongoError
 
 from listener.feed import Batch, Change, Position
-from listener.mongo_events import changes_of, token_time
+from listener.mongo_events import ROWS, Event, changes_of, row_change, token_time
 from listener.mongo_origins import origins_of
+from listener.mongo_stream import MongoStream
 from registry.canonical import key_of
 from registry.errors import DatastoreUnavailable, PositionLost
 from registry.mongo.connection import PREFIX, Connection, translate, translated
 
-_RAW = CodecOptions(document_class=RawBSONDocument)
 _MODELS, _VERSIONS = PREFIX + "models", PREFIX + "versions"
-_BATCH = 1000
 
 #: InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost.
 _LOST = {260, 280, 286}
@@ -40,8 +38,7 @@ class MongoFeed:
     def __init__(self, connection: Connection) -> None:
         self.name = f"mongodb:{connection.database.name}"
         self._connection = connection
-        self._session: ClientSession | None = None
-        self._cursor = 0
+        self._stream = MongoStream(connection)
         self._token = ""
         self._relations: frozenset[str] = frozenset()
         self._images = True
@@ -76,8 +73,7 @@ class MongoFeed:
         be one that is no longer followed), so the stream begins at its cluster time, and what came up to the token is
         dropped here.
         """
-        token, time = position["token"], position["time"]
-        self._check(token, time)
+        token, time = self._check(position)
         self._token = token
         self._images = True
         self._open(relations, _from(token) if relations == followed else {"startAtOperationTime": time})
@@ -85,7 +81,7 @@ class MongoFeed:
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch, waiting so long for one."""
         try:
-            events, token = self._get_more(timeout_s)
+            return self._batch(*self._stream.more(timeout_s, ahead=self._images))
         except OperationFailure as error:
             if error.code == _TOO_LARGE and self._images:
                 self._images = False  # this event only fits without its images: unknown, so it counts as a match
@@ -94,7 +90,9 @@ class MongoFeed:
             raise _failed(error) from error
         except PyMongoError as error:
             raise translate(error) from error
-        return self._batch(events, token)
+        except InvalidBSON as error:
+            self._stream.close()  # its cursor is past these events
+            raise DatastoreUnavailable(f"MongoDB sent what can't be read: {error}") from error
 
     def stamp(self, position: Position) -> Timestamp:
         """The position's cluster time."""
@@ -103,102 +101,82 @@ class MongoFeed:
 
     def close(self) -> None:
         """End the session, and with it the cursor. Twice is safe."""
-        session, self._session, self._cursor = self._session, None, 0
-        if session:
-            session.end_session()
+        self._stream.close()
 
-    def _check(self, token: str, time: Timestamp) -> None:
-        """A position in the future is another history's: the server would silently wait for it."""
-        if token_time(token) != time:
+    def _check(self, position: Position) -> tuple[str, Timestamp]:
+        """Its token and time. A position in the future is another history's: the server would silently wait for it."""
+        try:
+            token, time = position["token"], position["time"]
+        except (KeyError, TypeError):
+            raise PositionLost("the stored position can't be read: it has no token and time") from None
+        if not isinstance(token, str) or token_time(token) != time:
             raise PositionLost(f"the stored position is damaged: its token is not of its time ({time})")
-        now: Timestamp = self._connection.client.admin.command("ping").get("operationTime", time)
+        now: Any = self._connection.client.admin.command("ping").get("operationTime", time)
         if time > now:
             raise PositionLost(
                 f"the stored position ({time}) is after the server's newest operation ({now}): restored?"
             )
+        return token, time
 
     @translated
     def _reopen(self) -> None:
         self._open(self._relations, _from(self._token))
 
     def _open(self, relations: frozenset[str], where: Mapping[str, Any]) -> None:
-        self._kill_cursor()
         self._relations = relations
-        self._session = self._session or self._connection.client.start_session()
         images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
-        stage = {**(images if self._images else {}), **where}
-        command = {
-            "aggregate": 1,
-            "pipeline": [{"$changeStream": stage}, {"$match": _followed(relations)}],
-            "cursor": {"batchSize": 0},
-            "readConcern": {"level": "majority"},
-        }
         try:
-            cursor = self._connection.database.command(command, session=self._session)["cursor"]
+            token = self._stream.open({**(images if self._images else {}), **where}, _followed(relations))
         except OperationFailure as error:
             if where and error.code not in _NOT_THE_POSITION:  # a damaged token is refused in many ways
                 raise _lost(error) from error
             raise _failed(error) from error
-        self._cursor = cursor["id"]
-        token: str = cursor["postBatchResumeToken"]["_data"]
         self._token = max(self._token, token) if where else token
 
-    def _get_more(self, timeout_s: float) -> tuple[list[RawBSONDocument], str]:
-        if not self._cursor or self._session is None:
-            raise DatastoreUnavailable("the change stream is closed")
-        reply = self._connection.database.command(
-            {
-                "getMore": self._cursor,
-                "collection": "$cmd.aggregate",
-                "batchSize": _BATCH,
-                "maxTimeMS": max(1, round(timeout_s * 1000)),
-            },
-            session=self._session,
-            codec_options=_RAW,
-        )
-        cursor = reply["cursor"]
-        self._cursor = cursor["id"]
-        return list(cursor["nextBatch"]), cursor["postBatchResumeToken"]["_data"]
-
-    def _batch(self, events: list[RawBSONDocument], token: str) -> Batch | None:
-        changes: list[Change] = []
-        documents: set[Any] | None = set()
-        versions: set[str] = set()
+    def _batch(self, events: Iterable[Event], token: str) -> Batch | None:
+        found, event = _Found(self._relations), None
         for event in events:
-            if event["_id"]["_data"] <= self._token:
-                continue
-            collection = event["ns"].get("coll") if "ns" in event else None
-            if collection == _VERSIONS:
-                versions.add(event["fullDocument"]["model"])
-            elif collection == _MODELS and "documentKey" in event:
-                documents = None if documents is None else documents | {key_of(event["documentKey"]["_id"])}
-            elif collection == _MODELS or event["operationType"] in ("dropDatabase", "invalidate"):
-                documents = None
-                changes += changes_of(event, self._relations)
-            else:
-                changes += (one for one in changes_of(event, self._relations) if one.relation in self._relations)
+            if event.token > self._token:
+                found.add(event)
         moved, self._token = token > self._token, max(self._token, token)
-        if any(event["operationType"] == "invalidate" for event in events) or not self._cursor:
+        if (event and event.operation == "invalidate") or not self._stream.is_open:
             self._reopen()
-        if events and not self._images:
+        if event and not self._images:
             self._images = True
             self._reopen()
-        if not moved and not events:
+        if not moved and not event:
             return None
-        position = {"token": self._token, "time": token_time(self._token)}
-        told = None if documents is None else frozenset(documents)
-        return Batch(tuple(one for one in changes if one.relation != _MODELS), position, told, frozenset(versions))
+        return found.batch({"token": self._token, "time": token_time(self._token)})
 
-    def _kill_cursor(self) -> None:
-        cursor, self._cursor = self._cursor, 0
-        if not cursor:
-            return
-        try:
-            self._connection.database.command(
-                {"killCursors": "$cmd.aggregate", "cursors": [cursor]}, session=self._session
-            )
-        except PyMongoError:  # it ends with its session, or has ended
-            self.close()
+
+class _Found:
+    """What the events of one batch tell."""
+
+    def __init__(self, relations: frozenset[str]) -> None:
+        self._relations = relations - {_MODELS, _VERSIONS}
+        self._changes: list[Change] = []
+        self._documents: set[Any] | None = set()
+        self._versions: set[str] = set()
+
+    def add(self, event: Event) -> None:
+        """One event more."""
+        collection = event.collection
+        if collection in self._relations and event.operation in ROWS:
+            self._changes.append(row_change(event, collection))
+        elif collection == _VERSIONS:
+            self._versions.add(event.row["model"])
+        elif collection == _MODELS and event.has_key:
+            if self._documents is not None:
+                self._documents.add(key_of(event.key["_id"]))
+        else:
+            if collection == _MODELS or event.operation in ("dropDatabase", "invalidate"):
+                self._documents = None
+            self._changes += (one for one in changes_of(event, self._relations) if one.relation in self._relations)
+
+    def batch(self, position: Position) -> Batch:
+        """All of it."""
+        documents = None if self._documents is None else frozenset(self._documents)
+        return Batch(tuple(self._changes), position, documents, frozenset(self._versions))
 
 
 def _from(token: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from registry.mongo.connection import Connection, translate
 #: The field that carries a row's index; predicates that could see it (`$$ROOT`) are not evaluated at all.
 _INDEX = "__refitd_row__"
 _ELEMENT = b"\x10" + _INDEX.encode() + b"\x00"
+#: A row's new size, and the index as its first element.
+_HEAD = struct.Struct(f"<i{len(_ELEMENT)}si").pack
 _ROWS_AT_ONCE = 2000
 _BYTES_AT_ONCE = 8 * 1024 * 1024
 _PREDICATES_AT_ONCE = 100
@@ -67,14 +69,13 @@ class MongoEvaluator:
     def _ask(
         self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes], indices: range
     ) -> list[Collection[int]]:
-        documents = [RawBSONDocument(_numbered(rows[index], index)) for index in indices]
         facets = {
             f"p{number}": [{"$match": predicate}, {"$group": {"_id": None, "rows": {"$push": f"${_INDEX}"}}}]
             for number, predicate in enumerate(predicates)
         }
         command: dict[str, Any] = {
             "aggregate": 1,
-            "pipeline": [{"$documents": {"$literal": documents}}, {"$facet": facets}],
+            "pipeline": [{"$documents": RawBSONDocument(_literal(rows, indices))}, {"$facet": facets}],
             "cursor": {},
         }
         collation = self._collation(relation)
@@ -104,7 +105,19 @@ def _chunks(rows: Sequence[bytes]) -> Iterator[range]:
         yield range(first, len(rows))
 
 
-def _numbered(row: bytes, index: int) -> bytes:
-    """The row with its index as a first field, without decoding it (https://bsonspec.org/spec.html)."""
-    element = _ELEMENT + struct.pack("<i", index)
-    return struct.pack("<i", len(row) + len(element)) + element + row[4:]
+def _literal(rows: Sequence[bytes], indices: range) -> bytes:
+    """`{$literal: [row, …]}`, each with its index as a first field, without decoding a row.
+
+    https://bsonspec.org/spec.html: a document is its size, its elements and a zero byte; an element is its type, its
+    name and a value; an array is a document whose names are 0, 1, ….
+    """
+    pieces: list[bytes] = []
+    for place, index in enumerate(indices):
+        row = rows[index]
+        pieces += (b"\x03%d\x00" % place, _HEAD(len(row) + len(_ELEMENT) + 4, _ELEMENT, index), row[4:])
+    array = _document(b"".join(pieces))
+    return _document(b"\x04$literal\x00" + array)
+
+
+def _document(elements: bytes) -> bytes:
+    return struct.pack("<i", len(elements) + 5) + elements + b"\x00"

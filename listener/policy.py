@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from registry.canonical import canonical_json
 from registry.document import ModelDocument
 from registry.records import Counts, Pending
 from registry.schedule import next_due
@@ -75,12 +77,17 @@ def _causes(document: ModelDocument, state: Pending, now: datetime) -> Iterator[
         yield _Cause("added", now, "it was never fitted")
     elif state.published.spec_hash != document.spec_hash():
         yield _Cause("edited", now, "its document was edited since the newest version")
-    if document.retrain_now is not None and document.retrain_now != state.retrain_now:
-        fresh = document.retrain_now != state.retrain_tried
+    if document.retrain_now is not None and _differ(document.retrain_now, state.retrain_now):
+        fresh = _differ(document.retrain_now, state.retrain_tried)
         yield _Cause("requested", now, "a fit was asked for", hurried=fresh)
     if state.due_at is not None and document.retrain.schedule:
         yield _Cause("schedule", state.due_at, f"its schedule is {document.retrain.schedule}")
     yield from _change_causes(document, state, now)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Not `!=`: nan is not even equal to itself, and would be asked for without end."""
+    return canonical_json(one) != canonical_json(other)
 
 
 def _change_causes(document: ModelDocument, state: Pending, now: datetime) -> Iterator[_Cause]:

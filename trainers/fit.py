@@ -97,7 +97,7 @@ def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: b
         state = FitState.CANCELLED if isinstance(error, Cancelled) else FitState.FAILED
         store.fits.end(fit.id, state, str(error), token=fit.token)
         raise
-    except (Exception, SystemExit) as error:  # the edge of a fit: whatever broke becomes its status, and a retry
+    except Exception as error:  # the edge of a fit: whatever broke becomes its status, and a retry
         text = "".join(traceback.format_exception(error)[-3:]).strip()
         store.fits.end(fit.id, FitState.FAILED, f"{type(error).__name__}: {error}\n{text}", token=fit.token)
         raise FitError(str(error)) from error

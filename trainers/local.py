@@ -14,6 +14,9 @@ from multiprocessing.process import BaseProcess
 from trainers import worker
 from trainers.executor import Ended, FitOrder
 
+#: The exit code of a child whose training code raised SystemExit.
+_QUIT = 70
+
 
 class LocalExecutor:
     """See `trainers.executor.Executor`. At most one fit a core at a time; the others wait their turn."""
@@ -106,7 +109,10 @@ def _child(order: FitOrder) -> None:
     """The child's whole life. It ends with the daemon's: the fork server would let it go on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_daemon, daemon=True).start()
-    worker.work(order)
+    try:
+        worker.work(order)
+    except SystemExit:  # its code may well be 0, as if all had been done
+        os._exit(_QUIT)
 
 
 def _die_with_daemon() -> None:
@@ -127,6 +133,8 @@ def _how_it_ended(process: BaseProcess) -> str | None:
     code = process.exitcode
     if code == 0:
         return None
+    if code == _QUIT:
+        return "the training code ended its process (SystemExit)"
     if code is not None and code < 0:
         return f"the fit's process was killed by {signal.Signals(-code).name}; was it out of memory?"
     return f"the fit's process ended with code {code}"

@@ -85,8 +85,10 @@ class MongoColumns:
         """All batches, in the order they were added; none for no rows.
 
         Raises:
-            RowsUnusable: a column's numbers, over all batches, can't be held exactly.
+            RowsUnusable: a column's numbers, over all batches, can't be held exactly; or a column has our key's name.
         """
+        if KEY in self._columns:
+            raise RowsUnusable(f"`{KEY}` is a name of refitd's own; rename that field, or leave it out with a pipeline")
         counts = [len(keys) for keys in self._keys]
         names = [*self._columns, KEY]
         columns = [column.finish(counts) for column in self._columns.values()]

@@ -24,10 +24,9 @@ _CONNECT_S = 60
 
 
 class RayExecutor:
-    """See `trainers.executor.Executor`.
+    """See `trainers.executor.Executor`. Ray ends the tasks of a process with it, whoever started the cluster."""
 
-    Fits on a cluster that was running before us go on when we stop; a cluster that we started ends with us.
-    """
+    bound = True
 
     def __init__(self, address: str | None = None, *, num_cpus: int | None = None) -> None:
         """Connect to the cluster at `address` (`ray://HOST:10001`, or `HOST:PORT` of its head), or start one here.
@@ -40,9 +39,9 @@ class RayExecutor:
         """
         _refuse_open_cluster(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self.bound = address is None
         self._refs: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._closing = False
         self._connected_here = not ray.is_initialized()
         try:
             if self._connected_here:
@@ -88,11 +87,12 @@ class RayExecutor:
     def close(self, wait_s: float) -> None:
         """Wait so long for what runs; end it, and the cluster, if we started that."""
         until = time.monotonic() + wait_s
-        while self.bound and self.running() and time.monotonic() < until:
+        while self.running() and time.monotonic() < until:
             with self._lock:
                 refs = list(self._refs.values())
             ray.wait(refs, num_returns=len(refs), timeout=max(0.0, until - time.monotonic()))
             time.sleep(0.01)  # lets the callbacks of what has ended run
+        self._closing = True
         if self._connected_here:
             ray.shutdown()
 
@@ -100,7 +100,8 @@ class RayExecutor:
         with self._lock:
             self._refs.pop(fit, None)
         error = future.exception()
-        ended(fit, _how_it_ended(error) if error else None)
+        # What we ended ourselves when closing did not fail.
+        ended(fit, _how_it_ended(error) if error and not self._closing else None)
 
 
 def _cpus() -> int:

@@ -15,7 +15,7 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.errors import ConfigurationError, DocumentTooLarge, InvalidURI, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from registry.errors import DatastoreUnavailable, DatastoreUnsuitable, SettingsInvalid
@@ -31,6 +31,8 @@ MAJORITY = WriteConcern("majority", j=True)
 _CLOCK_GOOD_FOR_S = 30.0
 _UNKNOWN_LOGIN = {18, 8000}
 _FORBIDDEN = {13}
+#: A row that would be too large: no use in trying again.
+_TOO_LARGE = {10334, 17419, 17420}
 
 
 class Connection:
@@ -122,7 +124,12 @@ def translate(error: PyMongoError) -> DatastoreUnavailable | DatastoreUnsuitable
                 f"MongoDB refuses: {_text(error)}; refitd needs a replica set: start mongod with --replSet rs0 and run "
                 "rs.initiate() once"
             )
-        return DatastoreUnavailable(f"MongoDB failed: {_text(error)}")
+        if error.code not in _TOO_LARGE:
+            return DatastoreUnavailable(f"MongoDB failed: {_text(error)}")
+    if isinstance(error, OperationFailure | DocumentTooLarge):
+        return DatastoreUnsuitable(
+            f"MongoDB refuses: {error}; a model document needs room for its status: make it smaller"
+        )
     return DatastoreUnavailable(f"MongoDB does not answer: {str(error).split(', Timeout:')[0]}")
 
 

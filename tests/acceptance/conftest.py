@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.fixtures.daemon import daemon, daemons
-from tests.fixtures.subject import place, subject
+from tests.fixtures.subject import fitted, place, subject
 
-__all__ = ["daemon", "daemons", "place", "subject"]
+__all__ = ["daemon", "daemons", "fitted", "place", "subject"]

@@ -7,19 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import pytest
-from bson import Int64, ObjectId, Regex
+from bson import Int64, ObjectId
 
-from tests.fixtures.daemon import Daemons, document
-from tests.fixtures.remembering import MODULE
-from tests.fixtures.subject import Mongo, Place, Subject, row
-from tests.fixtures.waiting import counted, status, wait_for, wait_fresh, wait_state
+from tests.fixtures.daemon import document, sklearn
+from tests.fixtures.subject import Mongo, Place, Subject
+from tests.fixtures.waiting import status, wait_fresh, wait_state
 
 ABSENT = object()
-
-
-def sklearn(name: str, **params: Any) -> dict[str, Any]:
-    return {"class": f"sklearn.{name}", "params": params}
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -78,7 +74,9 @@ DOCUMENTS: dict[str, Bad] = {
     ),
     "a bad schedule": Bad({"retrain": {"schedule": "every day"}}, {"retrain.schedule": "five fields"}),
     "a schedule out of range": Bad({"retrain": {"schedule": "61 0 * * *"}}, {"retrain.schedule": "61"}),
-    "a schedule that never comes": Bad({"retrain": {"schedule": "0 0 31 2 *", "on_change": False}}, {"retrain.schedule": "never comes"}),
+    "a schedule that never comes": Bad(
+        {"retrain": {"schedule": "0 0 31 2 *", "on_change": False}}, {"retrain.schedule": "never comes"}
+    ),
     "an unknown trainer": Bad({"trainer": "sklern"}, {"trainer": "did you mean `sklearn`"}),
     "an object without a class": Bad({"object": {"C": 1}}, {"object": "must say `class`"}),
     "an unknown class": Bad({"object": sklearn("svm.SVCC")}, {"object.class": "did you mean `sklearn.svm.SVC`"}),
@@ -88,8 +86,12 @@ DOCUMENTS: dict[str, Bad] = {
     "a way around": Bad({"object": sklearn("base.warnings.catch_warnings")}, {"object.class": "outside the modules"}),
     "not an estimator": Bad({"object": sklearn("metrics.accuracy_score")}, {"object.class": "not a class"}),
     "not an estimator either": Bad({"object": sklearn("model_selection.KFold")}, {"object.class": "BaseEstimator"}),
-    "an unknown parameter": Bad({"object": sklearn("svm.SVC", c=1), "train_y": "v"}, {"object.params.c": "did you mean `C`"}),
-    "a value out of range": Bad({"object": sklearn("svm.SVC", C=-1.0), "train_y": "v"}, {"object.params.C": "in the range (0.0, inf"}),
+    "an unknown parameter": Bad(
+        {"object": sklearn("svm.SVC", c=1), "train_y": "v"}, {"object.params.c": "did you mean `C`"}
+    ),
+    "a value out of range": Bad(
+        {"object": sklearn("svm.SVC", C=-1.0), "train_y": "v"}, {"object.params.C": "in the range (0.0, inf"}
+    ),
     "no target": Bad({"object": sklearn("svm.SVC")}, {"train_y": "learns from a target"}),
     "an unknown keyword of fit": Bad({"fit_kwargs": {"epochs": 3}}, {"fit_kwargs.epochs": "no keyword"}),
     "an unknown scorer": Bad(judged(metrics=["acuracy"]), {"validation.metrics.0": "did you mean `accuracy`"}),
@@ -103,9 +105,12 @@ DOCUMENTS: dict[str, Bad] = {
     ),
     "$out": Bad(select(pipeline=[{"$out": "healthy"}]), {"training_select.pipeline.0.$out": "writes"}),
     "$merge within": Bad(
-        select(pipeline=[{"$facet": {"a": [{"$merge": "healthy"}]}}]), {"training_select.pipeline.0.$facet.a.0.$merge": "writes"}
+        select(pipeline=[{"$facet": {"a": [{"$merge": "healthy"}]}}]),
+        {"training_select.pipeline.0.$facet.a.0.$merge": "writes"},
     ),
-    "an unknown operator": Bad(select(filter={"v": {"$gtt": 1}}), {"training_select.filter.v.$gtt": "did you mean $gt"}),
+    "an unknown operator": Bad(
+        select(filter={"v": {"$gtt": 1}}), {"training_select.filter.v.$gtt": "did you mean $gt"}
+    ),
     "our own registry": Bad(select(collection="refitd.versions"), {"training_select.collection": "refitd.*"}),
     "our own registry, joined": Bad(
         select(pipeline=[{"$unionWith": "refitd.models"}]), {"training_select.pipeline.0.$unionWith": "refitd.*"}
@@ -113,28 +118,47 @@ DOCUMENTS: dict[str, Bad] = {
     "an empty select": Bad({"training_select": {}}, {"training_select.collection": "non-empty string"}),
     "a select in SQL": Bad({"training_select": "SELECT * FROM rows"}, {"training_select": "the datastore is MongoDB"}),
     "a filter nested deep": Bad(select(filter=nested(70)), {"training_select.filter.$and.0.$and.0.$and": "flatten it"}),
-    "a field with a dollar": Bad({"train_X": ["a", "$price"], "train_y": "$y"}, {"train_X.1": "`$price`", "train_y": "`$y`"}),
-    "a field without a name": Bad({"train_X": ["a..b"], "train_y": ""}, {"train_X": "empty part", "train_y": "at least 1"}),
+    "a field with a dollar": Bad(
+        {"train_X": ["a", "$price"], "train_y": "$y"}, {"train_X.1": "`$price`", "train_y": "`$y`"}
+    ),
+    "a field without a name": Bad(
+        {"train_X": ["a..b"], "train_y": ""}, {"train_X": "empty part", "train_y": "at least 1"}
+    ),
     "a field named twice": Bad({"train_X": ["id", "id"]}, {"train_X": "twice"}),
-    "chance in a select": Bad(select(filter={"$sampleRate": 0.5}), {"training_select.filter.$sampleRate": "retrain.schedule"}),
+    "chance in a select": Bad(
+        select(filter={"$sampleRate": 0.5}), {"training_select.filter.$sampleRate": "retrain.schedule"}
+    ),
     "a pin that is none": Bad({"live": "newest"}, {"live": "newest"}),
     "a pin to nothing": Bad({"live": 0}, {"live": "greater than or equal to 1"}),
-    "a thousand faults": Bad({f"field_{n}": n for n in range(1000)}, {f"field_{n}": "no such field" for n in range(100)}),
+    "a thousand faults": Bad(
+        {f"field_{n}": n for n in range(1000)}, {f"field_{n}": "no such field" for n in range(100)}
+    ),
     "faults everywhere": Bad(
         {
-            "trainer": "sklearn", "object": sklearn("svm.SVC", C=-1, karnel="rbf"), "train_X": [], "train_y": "country",
+            "trainer": "sklearn",
+            "object": sklearn("svm.SVC", C=-1, karnel="rbf"),
+            "train_X": [],
+            "train_y": "country",
             "training_select": {"collection": "healthy", "filter": {"$where": "1"}, "limt": 5},
-            "validation": {"split": 0.5, "metrics": ["acuracy"]}, "retrain": {"schedule": "x", "quiet": "y"}, "tiemout": 1,
+            "validation": {"split": 0.5, "metrics": ["acuracy"]},
+            "retrain": {"schedule": "x", "quiet": "y"},
+            "tiemout": 1,
         },
         {
-            "object.params.C": "", "object.params.karnel": "`kernel`", "train_X": "at least 1", "tiemout": "`timeout`",
-            "training_select.filter.$where": "", "training_select.limt": "limit", "validation.metrics.0": "`accuracy`",
-            "retrain.schedule": "", "retrain.quiet": "",
+            "object.params.C": "",
+            "object.params.karnel": "`kernel`",
+            "train_X": "at least 1",
+            "tiemout": "`timeout`",
+            "training_select.filter.$where": "",
+            "training_select.limt": "limit",
+            "validation.metrics.0": "`accuracy`",
+            "retrain.schedule": "",
+            "retrain.quiet": "",
         },
     ),
     "fifteen megabytes with a fault": Bad({"fit_kwargs": {"x" * (15 << 20): 1}}, {"fit_kwargs": "no keyword"}),
     "a hundred thousand faults": Bad({f"f{n}": n for n in range(100_000)}, {"f0": "no such field"}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +174,10 @@ def crowd(place: Place) -> Iterator[Place]:
         elif bad.name is not None:
             made["_id"] = bad.name
         place.mongo["refitd.models"].insert_one(made)
+    # Nothing can be told in this one, and it must not hold up the others.
+    full = {**document("no room for a status"), "unknown": "", "more": ""}
+    full["more"] = "x" * (16 * 1024 * 1024 - len(bson.encode(full)))
+    place.mongo["refitd.models"].insert_one(full)
     yield place
     healthy.number = 1 + place.mongo["refitd.versions"].count_documents({"model": "healthy"}) - 1
     healthy.unmoved()
@@ -190,139 +218,3 @@ def mend(mongo: Mongo, kind: str, key: Any) -> None:
     extra = [name for name in DOCUMENTS[kind].fields if name not in good]
     fields = {name: value for name, value in good.items() if name != "_id"}
     models.update_one({"_id": kind}, {"$set": fields, **({"$unset": dict.fromkeys(extra, 1)} if extra else {})})
-
-
-@dataclass(frozen=True, slots=True)
-class BadRows:
-    """Rows that can't be trained on as the document says: how it is told, and what mends them."""
-
-    rows: list[dict[str, Any]]
-    words: tuple[str, ...]
-    mend: Any
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-def numbered(*values: Any, name: str = "v") -> list[dict[str, Any]]:
-    return [{"_id": n, "id": n, name: value} for n, value in enumerate(values) if value is not ABSENT]
-
-
-SVC = {"object": sklearn("svm.SVC"), "train_X": ["id"], "train_y": "v"}
-
-ROWS: dict[str, BadRows] = {
-    "no collection": BadRows([], ("there is no collection",), lambda it: it.insert_one(row(1))),
-    "no rows": BadRows(
-        numbered(1, 2), ("finds no rows", "matching rows come"), lambda it: it.insert_one({"id": 1, "v": 2, "a": 1}), select(filter={"a": 1})
-    ),
-    "mixed types": BadRows(
-        numbered(1, "two", 3), ("`v` holds mixed types", "int", "string"), lambda it: it.update_one({"_id": 1}, {"$set": {"v": 2}})
-    ),
-    "text for numbers": BadRows(
-        numbered("a", "b"), ("could not convert string to float",), lambda it: it.update_many({}, {"$set": {"v": 2}})
-    ),
-    "no such field": BadRows(
-        numbered(1, 2, name="w"), ("no row has a field `v`", "check its spelling"), lambda it: it.insert_one({"id": 1, "v": 2})
-    ),
-    "targets missing": BadRows(
-        [*numbered("a", "b", "a", "b"), {"_id": 9, "id": 3}], ("`v` is missing in 1 of 5 rows",), lambda it: it.delete_one({"_id": 9}), SVC
-    ),
-    "values missing": BadRows(
-        [*numbered("a", "b"), {"_id": 9, "v": "a"}], ("`id` is missing in 1 of 3 rows", "NaN"),
-        lambda it: it.update_one({"_id": 9}, {"$set": {"id": 7}}), SVC,
-    ),
-    "vectors of different lengths": BadRows(
-        numbered([1, 2], [1, 2, 3]), ("`v` holds vectors of different lengths", "2", "3"),
-        lambda it: it.update_one({"_id": 1}, {"$pop": {"v": 1}}), {"train_X": "v"},
-    ),
-    "one class": BadRows(
-        numbered("a", "a"), ("SVC.fit raised ValueError", "classes"), lambda it: it.insert_one({"id": 3, "v": "b"}), SVC
-    ),
-    "infinite": BadRows(
-        [*numbered("a", "b"), {"_id": 9, "id": float("inf"), "v": "a"}], ("infinity",), lambda it: it.delete_one({"_id": 9}), SVC
-    ),
-    "too few to split": BadRows(
-        numbered("a"), ("`validation.split` needs at least 2 rows",), lambda it: it.insert_many(numbered(*"abababab")[1:]),
-        {**SVC, "object": sklearn("dummy.DummyClassifier"), "validation": {"split": 0.5}},
-    ),
-    "a metric that can't be computed": BadRows(
-        numbered(*"ababab"), ("`roc_auc`", "rows held out"), lambda it: it.insert_many(numbered(*"ab" * 20)[6:]),
-        {**SVC, "object": sklearn("linear_model.LogisticRegression"), "validation": {"split": 0.1, "metrics": ["roc_auc"]}},
-    ),
-    "numbers too large": BadRows(
-        numbered(2**53 + 1, 0.5), ("`v` holds numbers that no 64-bit column holds exactly",), lambda it: it.delete_one({"_id": 0})
-    ),
-    "objects for numbers": BadRows(numbered({"$a": 1}, {"b": 2}), ("not 'dict'",), lambda it: it.update_many({}, {"$set": {"v": 2}})),
-    "a value of a strange type": BadRows(
-        numbered(Regex("a")), ("`v` holds a", "can't be trained on"), lambda it: it.update_many({}, {"$set": {"v": 2}})
-    ),
-    "an estimator that raises": BadRows(
-        numbered(1), ("the answer is not in these rows", "in fit"), None, {"object": {"class": f"{MODULE}.Faulty"}}
-    ),
-    "an estimator that shouts": BadRows(
-        numbered(1), ("xxx",), None, {"object": {"class": f"{MODULE}.Faulty", "params": {"how": "shout"}}}
-    ),
-    "an estimator that quits": BadRows(
-        numbered(1), ("SystemExit",), None, {"object": {"class": f"{MODULE}.Faulty", "params": {"how": "quit"}}}
-    ),
-    "an estimator that dies": BadRows(
-        numbered(1), ("ended with code 3",), None, {"object": {"class": f"{MODULE}.Faulty", "params": {"how": "die"}}}
-    ),
-    "an estimator that takes too long": BadRows(
-        numbered(1), ("stopped after 1 s", "`timeout`"), None,
-        {"object": {"class": f"{MODULE}.Remembering", "params": {"hold": "/dev/null"}}, "timeout": "1s"},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ROWS)
-def test_bad_rows_are_told_and_fitted_when_mended(subject: Subject, kind: str) -> None:
-    bad = ROWS[kind]
-    if bad.rows:
-        subject.rows.insert_many(dict(one) for one in bad.rows)
-    select = {"collection": subject.name, **bad.fields.get("training_select", {}), "collection": subject.name}
-    subject.models.insert_one(document(subject.name, **{**bad.fields, "training_select": select}))
-    said = wait_state(subject.mongo, subject.name, "failing")
-    assert all(words in said["error"] for words in bad.words), said["error"]
-    assert len(said["error"]) < 10_000
-    assert said["live"] is None
-    if bad.mend:
-        bad.mend(subject.rows)
-    else:
-        subject.edit(object={"class": f"{MODULE}.Remembering"})
-    wait_fresh(subject.mongo, subject.name, 1)
-    assert subject.status["error"] is None
-
-
-def test_what_looks_bad_and_is_not(subject: Subject) -> None:
-    """Rows of fifteen megabytes, names in any script and with dots in them, an estimator that prints a lot."""
-    subject.mongo.create_collection(subject.name, changeStreamPreAndPostImages={"enabled": True})
-    big = "x" * (15 << 20)
-    subject.rows.insert_one({"_id": 1, "größe": 1.0, "数": 2, "a b": {"c.d": 1, "e": 3}, "__key": 1, "big": big})
-    subject.filter = {"数": {"$gte": 1}}
-    subject.models.insert_one(
-        subject.document(
-            object={"class": f"{MODULE}.Faulty", "params": {"how": "print"}}, train_X=["größe", "数", "a b.e"], train_y="__key"
-        )
-    )
-    wait_fresh(subject.mongo, subject.name, 1)
-    assert subject.mongo["refitd.logs"].count_documents({"fit": subject.fit()["_id"]}) < 100
-    subject.rows.update_one({"_id": 1}, {"$set": {"big": big[1:]}})
-    subject.rows.update_one({"_id": 1}, {"$set": {"数": 3}})
-    assert counted(wait_fresh(subject.mongo, subject.name, 2)) == {"updates": 2}  # the first is too large for its images
-    subject.rows.replace_one({"_id": 1}, {"größe": 1.5, "数": 2, "a b": {"e": 3}, "__key": 2, "big": big})
-    wait_fresh(subject.mongo, subject.name, 3)
-    subject.rows.delete_one({"_id": 1})
-    said = wait_state(subject.mongo, subject.name, "failing")
-    assert "finds no rows" in said["error"]
-    assert said["live"] == 3
-
-
-@pytest.mark.timeout(300)
-def test_resources_that_the_cluster_does_not_have(mongo: Mongo, daemons: Daemons, ray_address: str) -> None:
-    daemon = daemons(compute=ray_address).start()
-    subject = Subject(mongo, daemon, "greedy").fill()
-    subject.models.insert_one(subject.document(resources={"num_gpus": 8}))
-    wanting = wait_for(mongo, lambda: subject.status.get("error"), "the status says what is missing")
-    assert "num_gpus" in wanting
-    assert "8" in wanting
-    subject.edit(resources={"num_gpus": 0})
-    wait_fresh(mongo, subject.name, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,177 +69,6 @@ def test_what_can_not_be_known_counts(subject: Subject) -> None:
         act(subject)
         kind = "deletes" if act is ONLY_WITH_IMAGES["a row deleted that doesn't match"] else "updates"
         subject.refitted(**{kind: 1})
-
-
-def test_changes_wait_until_there_are_enough(subject: Subject) -> None:
-    subject.fill().add(retrain={"quiet": "0s", "min_changes": 3})
-    subject.rows.insert_many([row(20), row(21)])
-    assert "1 more until `retrain.min_changes`" in subject.waits(pending=2)["reason"]
-    subject.rows.delete_one({"_id": 0})
-    subject.refitted(inserts=2, deletes=1)
-
-
-def test_changes_wait_until_it_is_quiet(subject: Subject) -> None:
-    subject.fill().add(retrain={"quiet": "1h", "max_wait": "2h"})
-    for number in range(20, 25):
-        subject.rows.insert_one(row(number))
-    said = subject.waits(pending=5)
-    assert said["due_at"] - said["pending_since"] >= timedelta(hours=1)
-    subject.edit(**{"retrain.quiet": "0s"})
-    subject.refitted(inserts=5)
-
-
-def test_but_not_longer_than_max_wait(subject: Subject) -> None:
-    subject.fill().add(retrain={"quiet": "1h", "max_wait": "0s"})
-    subject.unmoved()
-
-
-def test_fits_keep_their_distance(subject: Subject) -> None:
-    published = subject.fill().add(retrain={"quiet": "0s", "cooldown": "1h"})
-    subject.rows.insert_one(row(20))
-    assert subject.waits(pending=1)["due_at"] > published["created"] + timedelta(minutes=59)
-    subject.edit(**{"retrain.cooldown": "0s"})
-    subject.refitted(inserts=1)
-
-
-def test_a_paused_model_keeps_its_changes(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(paused=True)
-    wait_state(subject.mongo, subject.name, "paused")
-    subject.rows.insert_one(row(20))
-    subject.waits(pending=1)
-    subject.edit(paused=False)
-    subject.refitted(inserts=1)
-
-
-def test_a_pinned_version_stays_live(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(live=1)
-    subject.unmoved()
-    assert subject.status["live"] == 1
-    assert subject.seen() != subject.live_seen()
-    subject.edit(live="latest")
-    wait_state(subject.mongo, subject.name, "fresh", where={"live": 2})
-    assert subject.seen() == subject.live_seen()
-
-
-def test_a_pin_to_no_version_is_told(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(live=7)
-    said = wait_for(subject.mongo, lambda: subject.status.get("error"), "the pin is told")
-    assert "version 7" in said
-    subject.edit(live="latest")
-    wait_state(subject.mongo, subject.name, "fresh", where={"live": 1, "error": None})
-
-
-def test_a_fit_on_request(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(retrain_now="please")
-    subject.refitted("requested")
-    subject.edit(retrain_now="please")
-    subject.unmoved()
-    subject.edit(retrain_now={"by": "me", "at": [1, 2.5, None]})
-    subject.refitted("requested")
-    subject.edit(retrain_now=float("nan"))  # which is not even equal to itself
-    subject.refitted("requested")
-    subject.unmoved()
-
-
-def test_a_schedule_instead_of_changes(subject: Subject) -> None:
-    subject.fill().add(retrain={"on_change": False, "schedule": "0 3 1 1 *"})
-    subject.rows.insert_one(row(20))
-    assert "on_change" in subject.waits(pending=1)["reason"] or subject.status["due_at"]
-    pending = subject.mongo["refitd.pending"]
-    due = pending.find_one({"_id": subject.name})["due_at"]
-    assert (due.month, due.day, due.hour) == (1, 1, 3)
-    pending.update_one({"_id": subject.name}, {"$set": {"due_at": due - timedelta(days=800)}})
-    subject.edit(**{"retrain.quiet": "0s"})  # has it looked at
-    subject.refitted("schedule", inserts=1)
-    assert pending.find_one({"_id": subject.name})["due_at"] == due
-
-
-def test_a_worse_version_is_not_promoted(subject: Subject) -> None:
-    subject.rows.insert_many({"x": n % 2, "y": n % 2} for n in range(60))
-    subject.filter = {}
-    gate = {"metric": "accuracy", "min": 0.9, "max_drop": 0.05}
-    subject.add(
-        object={"class": "sklearn.tree.DecisionTreeClassifier"}, train_X="x", train_y="y",
-        validation={"split": 0.5, "promote": gate},
-    )  # fmt: skip
-    assert subject.status["live"] == 1
-    subject.rows.update_many({}, [{"$set": {"y": {"$round": {"$rand": {}}}}}])
-    subject.number += 1
-    second = wait_fresh(subject.mongo, subject.name, subject.number)
-    assert not second["draft"]["promoted"]
-    assert "below min 0.9" in second["draft"]["gate"]
-    assert subject.status["live"] == 1
-    subject.edit(**{"validation.promote": "always"})
-    subject.refitted("edited")
-    assert subject.status["live"] == 3
-
-
-def test_an_edited_document_is_fitted_again(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(training_select={"collection": subject.name, "filter": {"country": "FR"}})
-    subject.filter = {"country": "FR"}
-    subject.refitted("edited")
-    subject.rows.insert_one(row(20))  # no longer matches
-    subject.rows.insert_one(row(21, country="FR"))
-    subject.refitted(inserts=1)
-
-
-def test_a_document_edited_there_and_back(subject: Subject) -> None:
-    subject.fill().add()
-    subject.edit(train_X=["id"], paused=True)
-    wait_state(subject.mongo, subject.name, "paused")
-    subject.rows.update_one({"_id": 0}, {"$inc": {"v": 1}})  # nobody watches `v` now
-    subject.rows.insert_one(row(20))
-    wait_state(subject.mongo, subject.name, "paused", where={"pending": 1})
-    subject.edit(train_X=["id", "v"], paused=False)
-    subject.number += 1
-    wait_fresh(subject.mongo, subject.name, subject.number)
-    assert subject.seen() == subject.expected()
-
-
-def test_a_document_written_anew_keeps_its_status(subject: Subject) -> None:
-    subject.fill().add()
-    written = subject.models.find_one({"_id": subject.name}, {"status": 0})
-    subject.models.replace_one({"_id": subject.name}, written)
-    wait_state(subject.mongo, subject.name, "fresh", where={"live": 1})
-    subject.models.replace_one({"_id": subject.name}, {**written, "train_X": ["id", "v", "_id"]})
-    subject.number += 1
-    wait_fresh(subject.mongo, subject.name, subject.number)
-
-
-def test_an_edit_that_writes_the_old_status_back(subject: Subject) -> None:
-    """What a form does that reads the document, changes a field and sets them all."""
-    subject.fill().add()
-    whole = subject.models.find_one({"_id": subject.name})
-    whole["status"]["state"] = "waiting"
-    whole["training_select"]["filter"] = subject.filter = {"country": "FR"}
-    subject.models.update_one({"_id": subject.name}, {"$set": whole})
-    subject.refitted("edited")
-
-
-def test_a_removed_document_is_not_fitted_and_comes_back(subject: Subject) -> None:
-    subject.fill().add()
-    written = subject.models.find_one_and_delete({"_id": subject.name})
-    pending = subject.mongo["refitd.pending"]
-    wait_for(subject.mongo, lambda: not pending.find_one({"_id": subject.name}), "its pending row is gone")
-    subject.rows.insert_one(row(20))
-    subject.models.insert_one(written)  # with the status that it had
-    subject.refitted("added")
-    subject.unmoved()
-
-
-def test_removed_and_added_again_in_one_breath(subject: Subject) -> None:
-    subject.fill().add()
-    written = subject.models.find_one_and_delete({"_id": subject.name})
-    subject.rows.insert_one(row(20))
-    subject.models.insert_one({**written, "training_select": {**written["training_select"], "limit": 100}})
-    subject.number += 1
-    wait_fresh(subject.mongo, subject.name, subject.number)
-    assert subject.seen() == subject.expected()
 
 
 def test_a_pipeline_reacts_to_the_collection_it_joins(subject: Subject) -> None:
@@ -353,12 +181,6 @@ def test_a_select_on_a_view_does_not_lose_changes_in_silence(subject: Subject) -
     else:
         assert "view" in said["error"]
         assert subject.name in said["error"]
-
-
-def test_a_reload_by_signal_changes_nothing(subject: Subject) -> None:
-    subject.fill().add()
-    subject.daemon.reload()
-    subject.unmoved()
 
 
 @pytest.mark.timeout(300)

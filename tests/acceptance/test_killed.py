@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Timestamp
-from pymongo import MongoClient
 
-from refitd.embedded import EmbeddedMongo
-from tests.fixtures.daemon import DaemonProcess, Daemons
-from tests.fixtures.subject import Mongo, Subject, row
-from tests.fixtures.waiting import counted, status, wait_for, wait_fresh, wait_state, wait_version
-
-
-@pytest.fixture
-def fitted(mongo: Mongo, daemon: DaemonProcess) -> Subject:
-    """A model that is fresh, with a daemon of its own."""
-    subject = Subject(mongo, daemon, "m").fill()
-    subject.add()
-    return subject
-
-
-def covered(subject: Subject, deadline_s: float = 60.0) -> None:
-    """Wait until the model is fresh and its newest version remembers exactly the rows that are there now."""
-    expected = subject.expected()
-
-    def exactly() -> bool:
-        said = status(subject.mongo, subject.name)
-        newest = subject.newest()
-        return said.get("state") == "fresh" and newest.get("draft", {}).get("rows") == len(expected)
-
-    wait_for(subject.mongo, exactly, f"{len(expected)} rows covered", deadline_s)
-    subject.number = subject.newest()["number"]
-    assert subject.seen() == expected
+from tests.fixtures.daemon import Daemons, document
+from tests.fixtures.subject import Mongo, Subject, own_database, row
+from tests.fixtures.waiting import there, wait_for, wait_fresh, wait_state, wait_version
 
 
 class Writer(threading.Thread):
@@ -47,11 +22,15 @@ class Writer(threading.Thread):
     def __init__(self, subject: Subject, count: int) -> None:
         super().__init__(daemon=True)
         self._subject, self._count = subject, count
-        self.half_way = threading.Event()
+        self.begun, self.half_way = threading.Event(), threading.Event()
 
     def run(self) -> None:
         for first in range(0, self._count, 20):
-            self._subject.rows.insert_many(row(1000 + n, country="FR" if n % 3 else "DE") for n in range(first, first + 20))
+            self._subject.rows.insert_many(
+                row(1000 + n, country="FR" if n % 3 else "DE") for n in range(first, first + 20)
+            )
+            if first >= 500:
+                self.begun.set()
             if first >= self._count // 2:
                 self.half_way.set()
 
@@ -67,18 +46,15 @@ def test_killed_in_the_middle_of_ten_thousand_inserts(
     subject.add()
     writer = Writer(subject, 10_000)
     writer.start()
-    wait_version(mongo, "m", 2)  # some hundreds are in, and the next fit is near
+    assert writer.begun.wait(60)  # some hundreds are in
     daemon.kill()
+    assert writer.is_alive()
     assert writer.half_way.wait(60)
     daemon.start()
     writer.join(60)
-    covered(subject)
+    subject.covers()
     assert len(subject.expected()) == 6 + 3334
-    assert no_resync(subject)
-
-
-def no_resync(subject: Subject) -> bool:
-    return not any(one["resyncs"] for one in subject.mongo["refitd.feeds"].find())
+    assert subject.resyncs == 0
 
 
 CHANGES: tuple[Callable[[Subject], Any], ...] = (
@@ -96,7 +72,7 @@ def test_changes_made_while_it_is_down_count(fitted: Subject, how: str) -> None:
         act(fitted)
     fitted.daemon.start()
     fitted.refitted(inserts=1, updates=2, deletes=1)
-    assert no_resync(fitted)
+    assert fitted.resyncs == 0
 
 
 def test_nothing_happened_while_it_was_down(fitted: Subject) -> None:
@@ -109,55 +85,60 @@ def test_nothing_happened_while_it_was_down(fitted: Subject) -> None:
 def test_a_document_edited_while_it_is_down(fitted: Subject) -> None:
     fitted.daemon.kill()
     fitted.filter = {"country": "FR"}
-    fitted.edit(training_select={"collection": "m", "filter": fitted.filter})
-    fitted.models.insert_one({**fitted.document(), "_id": "another"})
+    fitted.edit(training_select={"collection": fitted.name, "filter": fitted.filter})
+    fitted.models.insert_one({**fitted.document(), "_id": f"{fitted.name}_another"})
     fitted.daemon.start()
     fitted.refitted("edited")
-    wait_fresh(fitted.mongo, "another", 1)
+    wait_fresh(fitted.mongo, f"{fitted.name}_another", 1)
 
 
 def test_a_document_edited_there_and_back_while_it_is_down(fitted: Subject) -> None:
     fitted.edit(paused=True, train_X=["id"])
-    wait_state(fitted.mongo, "m", "paused")
+    wait_state(fitted.mongo, fitted.name, "paused")
     fitted.rows.update_one({"_id": 0}, {"$inc": {"v": 1}})
     fitted.rows.insert_one(row(20))
-    wait_state(fitted.mongo, "m", "paused", where={"pending": 1})
+    wait_state(fitted.mongo, fitted.name, "paused", where={"pending": 1})
     fitted.daemon.kill()
     fitted.edit(paused=False, train_X=["id", "v"])
     fitted.daemon.start()
-    covered(fitted)
+    fitted.covers()
 
 
 def test_a_document_removed_while_it_is_down_and_added_while_it_is_up(fitted: Subject) -> None:
     """Its changes were nobody's in between, though its collection was followed for another model."""
-    fitted.models.insert_one({**fitted.document(), "_id": "another"})
-    wait_fresh(fitted.mongo, "another", 1)
+    fitted.models.insert_one({**fitted.document(), "_id": f"{fitted.name}_another"})
+    wait_fresh(fitted.mongo, f"{fitted.name}_another", 1)
     fitted.daemon.kill()
-    written = fitted.models.find_one_and_delete({"_id": "m"})
+    written = fitted.written()
+    fitted.models.delete_one({"_id": fitted.name})
     fitted.daemon.start()
     fitted.rows.insert_one(row(20))
-    wait_fresh(fitted.mongo, "another", 2)
+    wait_fresh(fitted.mongo, f"{fitted.name}_another", 2)
     fitted.models.insert_one(written)
-    covered(fitted)
+    fitted.covers()
 
 
-def test_killed_during_a_fit(fitted: Subject, tmp_path: Path) -> None:
-    hold, fits = tmp_path / "hold", fitted.mongo["refitd.fits"]
+@pytest.mark.parametrize("compute", ["local", "ray"])
+@pytest.mark.timeout(300)
+def test_killed_during_a_fit(
+    mongo: Mongo, daemons: Daemons, tmp_path: Path, compute: str, request: pytest.FixtureRequest
+) -> None:
+    daemon = daemons(compute=request.getfixturevalue("ray_address") if compute == "ray" else "local").start()
+    subject, hold = Subject(mongo, daemon, "m").fill(), tmp_path / "hold"
     hold.touch()
     params = {"hold": str(hold), "entered": str(tmp_path)}
-    fitted.edit(object={**fitted.document()["object"], "params": params})
-    wait_for(fitted.mongo, lambda: entered(tmp_path) == 1, "the fit was entered")
-    fitted.daemon.kill()
-    fitted.daemon.wait_alone()  # what it had started has ended with it
+    subject.models.insert_one(subject.document(object={**document("m")["object"], "params": params}))
+    wait_for(mongo, lambda: entered(tmp_path) == 1, "the fit was entered")
+    daemon.kill()
+    daemon.wait_alone()  # what it had started ends with it
+    daemon.start()
+    wait_for(mongo, lambda: entered(tmp_path) == 2, "it was entered again", 12)
     hold.unlink()
-    fitted.daemon.start()
-    fitted.refitted("edited")
-    ended = [one["state"] for one in fits.find({"model": "m"}).sort("_id", 1)]
-    assert ended == ["published", "lost", "published"]
-    assert not fitted.pending()["failure"]
-    assert fits.find_one({"state": "lost"})["error"] is None
+    subject.refitted("added")
+    fits = list(mongo["refitd.fits"].find().sort("_id", 1))
+    assert [(one["state"], one["error"]) for one in fits] == [("lost", None), ("published", None)]
     assert entered(tmp_path) == 2
-    fitted.unmoved()
+    subject.unmoved()
 
 
 def entered(folder: Path) -> int:
@@ -168,7 +149,7 @@ def test_a_stop_waits_for_a_fit_that_ends_soon(fitted: Subject, tmp_path: Path) 
     hold = tmp_path / "hold"
     hold.touch()
     fitted.edit(object={**fitted.document()["object"], "params": {"hold": str(hold)}})
-    wait_state(fitted.mongo, "m", "fitting")
+    wait_state(fitted.mongo, fitted.name, "fitting")
     threading.Timer(2.0, hold.unlink).start()
     seconds, code = fitted.daemon.stop()
     assert (code, seconds < 10) == (0, True)
@@ -208,8 +189,38 @@ def test_a_stop_before_it_has_begun(daemons: Daemons) -> None:
     assert (code, seconds < 10) == (0, True)
 
 
+def test_a_stop_while_the_database_is_away(tmp_path: Path, daemons: Daemons) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    with own_database(tmp_path / "data") as (server, client):
+        subject = Subject(client["shop"], daemons(server.uri("shop")).start(), "m").fill()
+        subject.models.insert_one(subject.document(hold=str(hold)))
+        wait_state(client["shop"], "m", "fitting")
+        server.kill()
+        subject.daemon.wait_log("waiting for the datastore")
+        seconds, code = subject.daemon.stop()
+        assert (code, seconds < 10) == (0, True)
+
+
+def test_a_schedule_that_came_due_while_it_was_down(fitted: Subject) -> None:
+    fitted.edit(retrain={"on_change": False, "schedule": "0 3 1 1 *"})
+    due = wait_for(fitted.mongo, lambda: fitted.pending().get("due_at"), "its due time is known")
+    fitted.daemon.stop()
+    fitted.mongo["refitd.pending"].update_one({"_id": fitted.name}, {"$set": {"due_at": due - timedelta(days=800)}})
+    fitted.rows.insert_one(row(20))
+    fitted.daemon.start()
+    assert wait_fresh(fitted.mongo, fitted.name, 2)["reason"]["kind"] == "schedule"
+    fitted.covers()
+    assert fitted.pending()["due_at"] == due
+
+
+def epoch_of(subject: Subject) -> int:
+    """How often the feed was taken over."""
+    return int(there(subject.mongo["refitd.feeds"].find_one())["epoch"])
+
+
 def test_a_second_daemon_stands_by_and_takes_over(fitted: Subject, daemons: Daemons) -> None:
-    second = daemons().start(following=False)
+    second, epoch = daemons(fitted.daemon.uri).start(following=False), epoch_of(fitted)
     second.wait_log("ready")
     fitted.unmoved()
     assert "following" not in second.log
@@ -222,128 +233,19 @@ def test_a_second_daemon_stands_by_and_takes_over(fitted: Subject, daemons: Daem
     second.stop()
     fitted.daemon.wait_log("following", 20)
     fitted.unmoved()
-    epochs = [one["epoch"] for one in fitted.mongo["refitd.feeds"].find()]
-    assert epochs == [3]
+    assert epoch_of(fitted) == epoch + 2
 
 
 def test_a_daemon_that_slept_through_its_lease_does_nothing(fitted: Subject, daemons: Daemons) -> None:
-    second = daemons().start(following=False)
+    second, epoch = daemons(fitted.daemon.uri).start(following=False), epoch_of(fitted)
     second.wait_log("ready")
-    fitted.daemon.signal(signal.SIGSTOP)
+    fitted.daemon.send(signal.SIGSTOP)
     second.wait_log("following", 30)
-    fitted.daemon.signal(signal.SIGCONT)
+    fitted.daemon.send(signal.SIGCONT)
     fitted.daemon.wait_log("taken over", 30)
     fitted.unmoved()
     fitted.rows.delete_one({"_id": 0})
     fitted.refitted(deletes=1)
-    assert [one["epoch"] for one in fitted.mongo["refitd.feeds"].find()] == [2]
-
-
-POSITIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "garbage": lambda position: {**position, "token": "82rubbish"},
-    "garbage in hexadecimal": lambda position: {**position, "token": "82" + "ab" * 40},
-    "another server's": lambda position: {
-        "token": "826400000000000001" + position["token"][18:], "time": Timestamp(0x64000000, 1)
-    },
-    "in the future": lambda position: {
-        "token": "82f0000000" + position["token"][10:], "time": Timestamp(0xF0000000, position["time"].inc)
-    },
-    "an empty one": lambda position: {},
-    "no position at all": lambda position: "rubbish",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", POSITIONS)
-def test_a_position_that_is_lost_is_a_resync(fitted: Subject, kind: str) -> None:
-    fitted.daemon.stop()
-    fitted.rows.delete_one({"_id": 0})
-    feeds = fitted.mongo["refitd.feeds"]
-    feeds.update_one({}, {"$set": {"position": POSITIONS[kind](feeds.find_one()["position"])}})
-    fitted.daemon.start()
-    fitted.refitted("resync", resyncs=1)
-    feed = feeds.find_one()
-    assert feed["resyncs"] == 1
-    assert feed["last_resync"]
-    fitted.unmoved()
-
-
-def test_another_datastore_at_the_same_address_is_a_resync(fitted: Subject) -> None:
-    fitted.daemon.stop()
-    fitted.mongo["refitd.feeds"].update_one({}, {"$set": {"identity": "another"}})
-    fitted.daemon.start()
-    fitted.refitted("resync", resyncs=1)
-    assert "another" in fitted.mongo["refitd.feeds"].find_one()["last_resync"]
-
-
-@pytest.mark.parametrize("down", [False, True], ids=["while it is up", "while it is down"])
-def test_the_collection_is_replaced_by_out(fitted: Subject, down: bool) -> None:
-    if down:
-        fitted.daemon.stop()
-    fitted.rows.aggregate([{"$match": {"_id": {"$lt": 3}}}, {"$set": {"v": 99}}, {"$out": "m"}])
-    if down:
-        fitted.daemon.start()
-    version = wait_fresh(fitted.mongo, "m", 2)
-    assert version["reason"]["other"] >= 1
-    covered(fitted)
-    fitted.unmoved()
-
-
-@pytest.mark.parametrize("down", [False, True], ids=["while it is up", "while it is down"])
-def test_the_collection_is_dropped_and_comes_back(fitted: Subject, down: bool) -> None:
-    if down:
-        fitted.daemon.stop()
-    fitted.rows.drop()
-    if down:
-        fitted.daemon.start()
-    assert "there is no collection `m`" in wait_state(fitted.mongo, "m", "failing")["error"]
-    assert status(fitted.mongo, "m")["live"] == 1
-    fitted.rows.insert_one(row(50))
-    covered(fitted)
-    fitted.unmoved()
-
-
-def test_the_collection_is_renamed_away_and_back(fitted: Subject) -> None:
-    fitted.rows.rename("away")
-    assert "there is no collection `m`" in wait_state(fitted.mongo, "m", "failing")["error"]
-    fitted.mongo["away"].delete_one({"_id": 0})
-    fitted.mongo["away"].rename("m")
-    covered(fitted)
-    fitted.unmoved()
-
-
-def test_the_database_is_dropped(fitted: Subject) -> None:
-    """With it go the documents and the registry: nothing is left to do, and the daemon takes new ones."""
-    fitted.mongo.client.drop_database(fitted.mongo.name)
-    fitted.number = 0
-    fitted.fill().add()
-    fitted.unmoved()
-
-
-@contextmanager
-def database(folder: Path) -> Iterator[tuple[EmbeddedMongo, MongoClient[dict[str, Any]]]]:
-    """A server of the test's own, to be killed."""
-    with EmbeddedMongo.start(folder, oplog_mb=64) as server, MongoClient[dict[str, Any]](server.uri("shop"), tz_aware=True) as client:
-        yield server, client
-
-
-@pytest.mark.timeout(300)
-def test_the_database_is_killed_and_comes_back(tmp_path: Path, daemons: Daemons) -> None:
-    hold = tmp_path / "hold"
-    with database(tmp_path / "data") as (server, client):
-        daemon = daemons(server.uri("shop")).start()
-        subject = Subject(client["shop"], daemon, "m").fill()
-        subject.models.insert_one(subject.document(hold=str(hold)))
-        subject.refitted("added")
-        server.kill()
-        daemon.wait_log("waiting for the datastore")
-        server.restart()
-        subject.rows.insert_one(row(20))
-        covered(subject)
-        hold.touch()
-        subject.rows.insert_one(row(21))
-        wait_state(client["shop"], "m", "fitting")
-        server.kill()
-        hold.unlink()
-        server.restart()
-        covered(subject)
-        assert no_resync(subject)
+    assert epoch_of(fitted) == epoch + 1
+    second.stop()
+    fitted.daemon.wait_log("following", 20, times=2)

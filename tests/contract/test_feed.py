@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from pymongo.database import Database
 from listener.feed import Batch, Change, Feed, Kind, Position
 from listener.feeds import native_feed
 from listener.mongo_events import token_time
+from listener.mongo_stream import AHEAD
 from refitd.embedded import EmbeddedMongo
-from registry.errors import PositionLost
+from registry.errors import DatastoreUnavailable, PositionLost
 from registry.stores import open_store
 
 Db = Database[dict[str, Any]]
@@ -137,15 +139,49 @@ def test_a_transaction_resumed_in_its_middle_is_whole(feed: Feed, make_feed: Cal
     """All its changes share one cluster time: the token within it decides."""
     feed.start(C)
     with mongo.client.start_session() as session, session.start_transaction():
-        for n in range(2500):
-            mongo.c.insert_one({"_id": n}, session=session)
+        mongo.c.insert_many([{"_id": n} for n in range(6000)], session=session)
     batch = until(feed, lambda one: bool(one.changes))
-    assert 0 < len(batch.changes) < 2500
+    assert 0 < len(batch.changes) < 6000
     again = make_feed()
     again.resume(batch.position, CD, C)
-    rest, _ = read(again, 2500 - len(batch.changes))
-    assert ids(list(batch.changes)) + ids(rest) == list(range(2500))
+    rest, _ = read(again, 6000 - len(batch.changes))
+    assert ids(list(batch.changes)) + ids(rest) == list(range(6000))
     assert len({one.stamp for one in rest}) == 1
+
+
+def test_a_backlog_read_ahead_is_whole_wherever_it_is_left(
+    feed: Feed, make_feed: Callable[[], Feed], mongo: Db
+) -> None:
+    """Of a backlog the next events are asked for while the last are worked on."""
+    start = feed.start(C)
+    total = 12000
+    mongo.c.insert_many([{"_id": n, "pad": "x" * 200} for n in range(total)])
+    seen: list[Any] = []
+    relations, position = C, start
+    while len(seen) < total:
+        other = CD if relations == C else C
+        feed.resume(position, other, relations)  # drops what was read ahead: it comes again
+        relations = other
+        batch = until(feed, lambda one: bool(one.changes))
+        seen += ids(list(batch.changes))
+        position = batch.position
+    assert seen == list(range(total))
+    again = make_feed()
+    again.resume(start, C, C)
+    assert ids(read(again, total)[0]) == list(range(total))
+
+
+def test_nothing_goes_on_behind_a_closed_feed(feed: Feed, mongo: Db) -> None:
+    start = feed.start(C)
+    mongo.c.insert_many([{"_id": n, "pad": "x" * 200} for n in range(5000)])
+    feed.resume(start, C, C)
+    until(feed, lambda one: bool(one.changes))
+    feed.close()
+    assert AHEAD not in {one.name for one in threading.enumerate()}
+    with pytest.raises(DatastoreUnavailable):
+        feed.next(0.1)
+    feed.resume(start, C, C)
+    assert ids(read(feed, 5000)[0]) == list(range(5000))
 
 
 def test_the_position_moves_on_though_nothing_that_is_followed_changes(feed: Feed, mongo: Db) -> None:
