@@ -110,27 +110,17 @@ def _end(data: bytes, kind: int, value: int, end: int) -> int:
 
 
 def text_at(data: bytes, place: tuple[int, int, int]) -> str:
-    """A string's text.
+    """A string's text; as for names, bytes that are not UTF-8 are kept.
 
     Raises:
-        InvalidBSON: it is no string, or not UTF-8.
+        InvalidBSON: it is no string.
     """
     kind, start, end = place
     if kind != STRING:
         raise InvalidBSON(f"a string was expected at byte {start}, not type {kind}")
-    try:
-        return data[start + 4 : end - 1].decode()
-    except UnicodeDecodeError as error:
-        raise InvalidBSON(str(error)) from error
+    return name_of(data[start + 4 : end - 1])
 
 
 def name_of(name: bytes) -> str:
-    """An element's name.
-
-    Raises:
-        InvalidBSON: it is not UTF-8.
-    """
-    try:
-        return name.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidBSON(str(error)) from error
+    """An element's name. The server stores names that are not UTF-8: they stay apart from every other one (PEP 383)."""
+    return name.decode(errors="surrogateescape")

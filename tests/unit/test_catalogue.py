@@ -17,6 +17,7 @@ GOOD = {
     "training_select": {"collection": "c", "filter": {"a": 1}},
     "train_X": "a",
     "train_y": "b",
+    "status": {"state": "waiting"},
 }
 
 
@@ -95,6 +96,8 @@ def test_only_what_changed_is_told() -> None:
     assert made.reload() == set()
     documents.rows = [{**GOOD, "status": {"state": "fresh"}}]
     assert made.reload(["m"]) == set()
+    documents.rows = [{key: value for key, value in GOOD.items() if key != "status"}]
+    assert made.reload(["m"]) == {"m"}  # written anew: it is to be told its status again
     documents.rows = [{**GOOD, "paused": True}]
     assert made.reload(["m"]) == {"m"}
     documents.rows = []

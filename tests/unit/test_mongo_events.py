@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from listener.feed import Kind
 from listener.mongo_events import Event, changes_of
+from registry.mongo_watch import touches
 from tests.unit.test_bson_bytes import damage, damaged, rows, texts
 
 NAMES = ["insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate", "create"]
@@ -140,3 +141,17 @@ def test_a_row_of_no_collection_is_an_error() -> None:
     }
     with pytest.raises(InvalidBSON):
         changes_of(Event(bson.encode(event)), [])
+
+
+def test_a_field_whose_name_is_no_utf8_was_touched_and_stops_nothing() -> None:
+    event = {
+        "_id": {"_data": "82"},
+        "operationType": "update",
+        "clusterTime": Timestamp(1, 1),
+        "ns": {"db": "d", "coll": "c"},
+        "updateDescription": {"updatedFields": {"a.ZZ": 1}, "removedFields": ["ZZ"], "truncatedArrays": []},
+    }
+    (one,) = changes_of(Event(bson.encode(event).replace(b"ZZ", b"\xff\xfe")), [])
+    assert one.touched == ("a.\udcff\udcfe", "\udcff\udcfe")
+    assert touches(one.touched, frozenset({"a"}))
+    assert not touches(one.touched, frozenset({"b"}))
