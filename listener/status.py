@@ -86,12 +86,12 @@ def _shown(at: datetime | None) -> datetime | None:
     return at.replace(microsecond=at.microsecond // 1000 * 1000) if at else None
 
 
-_SAYS = ("state", "error", "live", "fit", "faults")
+_SAYS = ("state", "error", "live", "fit", "faults", "fitted_at")
 _COUNTS = ("pending", "reason")
 
 
 def differs(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether a status is worth writing: something but its times changed."""
+    """Whether a status is worth writing: something but when it was written, or what comes next, changed."""
     return old is None or any(old.get(key) != new.get(key) for key in (*_SAYS, *_COUNTS))
 
 
