@@ -31,6 +31,7 @@ log: Any = structlog.get_logger("refitd.daemon")
 _REAP_S = 2.0
 #: Stopping takes at most 10 s: what runs gets this much of it to end by itself.
 _DRAIN_S = 6.0
+_JOIN_S, _HAND_OVER_BY_S = 2.0, 9.0
 #: How long one call waits for a server that is away: every caller tries again, and stopping must not wait for long.
 _SERVER_TIMEOUT_S = 3.0
 
@@ -178,10 +179,14 @@ class Daemon:
             service.ask_to_stop()
         self._reconciler.look([])
         for service in services:
-            service.join(1.5)
+            service.join(max(0.1, _JOIN_S - (time.monotonic() - began)))
         left = self._executor.running() if self._executor.bound else frozenset()
         self._executor.close(max(0.0, _DRAIN_S - (time.monotonic() - began)))
-        self._hand_over(left)
+        word = threading.Thread(target=self._hand_over, args=(left,), daemon=True)
+        word.start()
+        word.join(max(0.5, _HAND_OVER_BY_S - (time.monotonic() - began)))
+        if word.is_alive():
+            log.warning("stopped without a word to the registry", reason="the datastore does not answer")
         log.info("stopped", seconds=round(time.monotonic() - began, 2))
 
     def _hand_over(self, fits: Iterable[str]) -> None:

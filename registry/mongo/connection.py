@@ -19,6 +19,7 @@ from pymongo.errors import ConfigurationError, DocumentTooLarge, InvalidURI, Ope
 from pymongo.read_concern import ReadConcern
 
 from registry.errors import DatastoreUnavailable, DatastoreUnsuitable, SettingsInvalid
+from registry.mongo.orphans import app_name
 
 Row = dict[str, Any]
 P = ParamSpec("P")
@@ -47,7 +48,7 @@ class Connection:
         options = CodecOptions[Row](tz_aware=True, tzinfo=UTC)
         try:
             self.client: pymongo.MongoClient[Row] = pymongo.MongoClient(
-                uri, appname="refitd", serverSelectionTimeoutMS=int(timeout_s * 1000), tz_aware=True
+                uri, appname=app_name(), serverSelectionTimeoutMS=int(timeout_s * 1000), tz_aware=True
             )
             self.database: Database[Row] = self.client.get_default_database().with_options(
                 codec_options=options, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY

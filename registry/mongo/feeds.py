@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from registry.errors import Fenced
 from registry.mongo.connection import Connection, Row, translated
+from registry.mongo.orphans import end_orphans
 from registry.mongo.rows import encode, feed_of, pending_of, relations_row, row_of
 from registry.owner import is_dead
 from registry.records import Counts, Delta, FeedRow, Pending, Stamp
@@ -36,7 +37,10 @@ class MongoFeeds:
         """Take the feed's lease if it is free, expired, one's own, or held by a dead process of this machine."""
         row = self._feeds.find_one({"_id": feed}) or self._make(feed, kind)
         free = {"$lt": [{"$ifNull": ["$lease_until", "$$NOW"]}, {"$add": ["$$NOW", 1]}]}
-        mine_or_dead = row["owner"] == owner or (row["owner"] and is_dead(row["owner"]))
+        dead = bool(row["owner"] and is_dead(row["owner"]))
+        if dead:
+            end_orphans(self._connection.client)
+        mine_or_dead = dead or row["owner"] == owner
         taken = self._feeds.find_one_and_update(
             {"_id": feed, "epoch": row["epoch"], **({} if mine_or_dead else {"$expr": free})},
             [

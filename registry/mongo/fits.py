@@ -13,6 +13,7 @@ from pymongo.client_session import ClientSession
 from registry.errors import Fenced, FitBusy, NotFound
 from registry.mongo.connection import Connection, Row, translated
 from registry.mongo.feeds import add_delta, make_pending_rows
+from registry.mongo.orphans import end_orphans
 from registry.mongo.publish import publish
 from registry.mongo.rows import fit_of, pending_of, row_of
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
@@ -149,6 +150,8 @@ class MongoFits:
                 self._pending.update_one({"_id": row["model"], "fit": fit}, _after_failure(row, error), session=session)
             return row is not None
 
+        if state is FitState.LOST:  # its process may have died in the middle of publishing
+            end_orphans(self._connection.client)
         ended = self._connection.transaction(work)
         if not ended and token is not None and not self._fits.count_documents({"_id": fit, "token": token}):
             raise Fenced(f"the fit {fit} is somebody else's")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.daemon import Daemons, document
+from tests.fixtures.servers import ROOT
 from tests.fixtures.subject import Mongo, Subject, own_database, row
 from tests.fixtures.waiting import there, wait_for, wait_fresh, wait_state, wait_version
 
@@ -249,3 +252,31 @@ def test_a_daemon_that_slept_through_its_lease_does_nothing(fitted: Subject, dae
     assert epoch_of(fitted) == epoch + 1
     second.stop()
     fitted.daemon.wait_log("following", 20, times=2)
+
+
+def test_what_a_killed_process_had_open_holds_nobody_up(fitted: Subject) -> None:
+    """The server keeps a transaction, and its locks, for a minute after its process is gone."""
+    fitted.daemon.kill()
+    held = subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_FEED, fitted.daemon.uri], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert held.stdout is not None
+    assert held.stdout.readline() == "held\n"
+    held.kill()
+    held.wait()
+    fitted.rows.insert_one(row(20))
+    fitted.daemon.start(following=False)
+    fitted.daemon.wait_log("following", 20)
+    fitted.refitted(inserts=1)
+
+
+#: One of our processes, in the middle of a transaction on the feed's row.
+HOLDS_THE_FEED = """
+import sys, time
+from registry.mongo.connection import Connection
+connection = Connection(sys.argv[1])
+with connection.client.start_session() as session, session.start_transaction():
+    connection.collection("feeds").update_many({}, {"$inc": {"n": 1}}, session=session)
+    print("held", flush=True)
+    time.sleep(600)
+"""
