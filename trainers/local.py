@@ -89,8 +89,9 @@ class LocalExecutor:
         with self._lock:
             del self._processes[fit]
             closed = self._closed
-        # What we ended ourselves when closing did not fail.
-        ended(fit, None if closed else _how_it_ended(process))
+        how = _how_it_ended(process)
+        if how is None or not closed:  # what we ended ourselves when closing did not fail
+            ended(fit, how)
 
     def _preload(self, trainers: frozenset[str]) -> None:
         """Have the fork server import these too, if it isn't running yet."""

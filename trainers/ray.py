@@ -100,8 +100,8 @@ class RayExecutor:
         with self._lock:
             self._refs.pop(fit, None)
         error = future.exception()
-        # What we ended ourselves when closing did not fail.
-        ended(fit, _how_it_ended(error) if error and not self._closing else None)
+        if not (error and self._closing):  # what we ended ourselves when closing did not fail
+            ended(fit, _how_it_ended(error) if error else None)
 
 
 def _cpus() -> int:

@@ -18,7 +18,7 @@ from registry.owner import is_dead, this_process
 _APP = "refitd "
 _LONGEST_NAME = 128  # https://github.com/mongodb/specifications: mongodb-handshake, `application.name`
 
-_OPEN = [
+_OPEN: list[dict[str, Any]] = [
     {"$currentOp": {"idleSessions": True, "idleConnections": False}},
     {"$match": {"transaction": {"$exists": True}, "appName": {"$regex": f"^{_APP}"}}},
     {"$project": {"appName": 1, "lsid": 1}},
