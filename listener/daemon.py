@@ -30,8 +30,8 @@ log: Any = structlog.get_logger("refitd.daemon")
 
 _REAP_S = 2.0
 #: Stopping takes at most 10 s: what runs gets this much of it to end by itself.
-_DRAIN_S = 5.0
-_JOIN_S, _HAND_OVER_BY_S = 2.0, 8.5
+_DRAIN_S = 4.0
+_JOIN_S, _HAND_OVER_BY_S = 1.5, 6.0
 #: How long one call waits for a server that is away: every caller tries again, and stopping must not wait for long.
 _SERVER_TIMEOUT_S = 3.0
 

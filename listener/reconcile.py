@@ -20,7 +20,7 @@ from listener.catalogue import Catalogue, Entry, Key
 from listener.policy import Decision, decide, next_schedule
 from listener.status import differs, invalid_status, model_status, only_counts_differ
 from registry.document import ModelDocument
-from registry.errors import DatastoreUnavailable, FitBusy, NotFound, WorkerLost
+from registry.errors import DatastoreUnavailable, FitBusy, NotFound, RefitdError, WorkerLost
 from registry.records import Fit, FitState, Pending
 from registry.store import Store
 from trainers.executor import Executor, FitOrder
@@ -120,7 +120,10 @@ class Reconciler:
                 self._settle(entry, rows.get(str(entry.name)))
             except DatastoreUnavailable:
                 raise
-            except Exception:  # the edge: one model must not hold up the others
+            except RefitdError as error:  # the edge: one model must not hold up the others
+                log.warning("a model could not be reconciled", model=str(entry.name), reason=str(error))
+                self._push(entry.name, self._store.now() + timedelta(seconds=_LONGEST_WAIT_S))
+            except Exception:
                 log.exception("a model could not be reconciled", model=str(entry.name))
                 self._push(entry.name, self._store.now() + timedelta(seconds=_LONGEST_WAIT_S))
 

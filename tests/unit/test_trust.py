@@ -97,7 +97,6 @@ def test_public_estimators_resolve(name: str) -> None:
         ("sklearn.conftest.Anything", "test code"),
         ("sklearn.metrics.pairwise.warnings", "only another name for `warnings`"),
         ("sklearn.metrics.pairwise.warnings.catch_warnings", "only another name for `warnings`"),
-        ("torch.nn.init.torch.load", "only another name for `torch`"),
         ("sklearn.metrics.pairwise.partial", "not a class of the kind"),
         ("", "is not the dotted name of a class"),
         ("sklearn.", "is not the dotted name of a class"),
