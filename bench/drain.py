@@ -110,9 +110,9 @@ def _drain(store: MongoStore, backlog: Backlog, models: Sequence[str], parts: Pa
         if batch is None:
             continue
         with parts.part("match"):
-            pending = match(table, batch.changes, evaluator)
+            pending = match(table, batch.changes, evaluator, max)
         with parts.part("record"):
-            store.feeds.record(feed.name, row.epoch, batch.position, pending)
+            store.feeds.record(feed.name, row.epoch, batch.position or {}, pending)
         seen += len(batch.changes)
     took = time.perf_counter() - began
     feed.close()

@@ -16,6 +16,7 @@ from bench.measure import Line, alternating, median, medians
 from bench.rows import FIELDS, TARGET, fill
 from bench.servers import mongod
 from registry.mongo.store import MongoStore
+from registry.mongo_selects import MongoSelects
 from registry.owner import this_process
 from registry.trust import Trust
 from trainers.check import check_document
@@ -65,7 +66,7 @@ def _measure(store: MongoStore, uri: str, count: int, repeats: int) -> Line:
 
 def _ours(store: MongoStore, uri: str, raw: dict[str, Any]) -> tuple[float, dict[str, float]]:
     """In this process, so that an executor's start is not part of it."""
-    document = check_document(raw, Trust())
+    document = check_document(raw, Trust(), MongoSelects())
     began = time.perf_counter()
     fit = store.fits.start(new_fit(store, document, raw, {"kind": "requested"}, this_process(), bound=True))
     claimed = time.perf_counter() - began

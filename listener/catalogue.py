@@ -8,20 +8,20 @@ from typing import Any
 
 import structlog
 
+from listener.feed import Origin, Untold
 from listener.matching import WatchTable
 from registry.canonical import key_of
 from registry.document import ModelDocument
 from registry.errors import DocumentInvalid, Fault
-from registry.mongo_select import parse_mongo_select
-from registry.mongo_watch import Watch, watches
 from registry.store import RawDocument, Store
 from registry.trust import Trust
+from registry.watch import UNKNOWN, Watch
 from trainers.catalog import trainer
 from trainers.check import check_document
 
 #: A model's name, or a stand-in for an `_id` that is none.
 Key = str | tuple[str, str]
-Origins = Callable[[Collection[str]], Mapping[str, frozenset[str] | None]]
+Origins = Callable[[Collection[str]], Mapping[str, Origin | Untold]]
 
 log: Any = structlog.get_logger("refitd.catalogue")
 
@@ -30,11 +30,13 @@ log: Any = structlog.get_logger("refitd.catalogue")
 class Entry:
     """One model document: valid with what it reads and watches, or invalid with its faults.
 
-    It watches what it reads, but where that is a view, what the view is made of.
+    It watches what it reads, but where that is a view, what the view is made of. `checked` is the document that is
+    valid by itself; `document` the same, unless the datastore can't tell it what changes.
     """
 
     name: Key
     raw: RawDocument
+    checked: ModelDocument | None
     document: ModelDocument | None
     faults: tuple[Fault, ...]
     reads: Mapping[str, Watch]
@@ -99,43 +101,36 @@ class Catalogue:
 
     def _judge(self, name: Key, raw: RawDocument) -> Entry:
         try:
-            document = check_document(raw, self._trust)
-            reads = _reads(document)
-            return Entry(name, raw, document, (), reads, reads)
+            document = check_document(raw, self._trust, self._store.selects)
+            reads = self._reads(document)
+            return Entry(name, raw, document, document, (), reads, reads)
         except DocumentInvalid as error:
-            return Entry(name, raw, None, error.faults, {}, {})
+            return Entry(name, raw, None, None, error.faults, {}, {})
         except Exception as error:  # the edge: one document that breaks its judge must not hold up the others
             log.exception("a document could not be checked", model=str(name))
             fault = Fault("", f"this document could not be checked: {type(error).__name__}: {error}")
-            return Entry(name, raw, None, (fault,), {}, {})
+            return Entry(name, raw, None, None, (fault,), {}, {})
+
+    def _reads(self, document: ModelDocument) -> Mapping[str, Watch]:
+        fields = trainer(document.trainer).fields(document)
+        return self._store.selects.watches(document.training_select, fields)
 
 
-def _traced(entry: Entry, origins: Mapping[str, frozenset[str] | None]) -> Entry:
+def _traced(entry: Entry, origins: Mapping[str, Origin | Untold]) -> Entry:
     """The entry with its views' origins watched; with a fault where changes are needed and never told."""
     watched: dict[str, Watch] = {}
+    faults: list[Fault] = []
     for relation, watch in entry.reads.items():
-        made_of = origins[relation]
-        if made_of is None:
-            if entry.document and entry.document.retrain.on_change:
-                return replace(entry, document=None, reads={}, watches={}, faults=(_untold(relation),))
+        origin = origins[relation]
+        if isinstance(origin, Untold):
+            faults.append(Fault("training_select", origin.reason))
             continue
-        for origin in made_of:
-            exact = origin == relation and origin not in watched
-            watched[origin] = watch if exact else Watch(None, None, None)
-    return replace(entry, watches=watched)
-
-
-def _untold(relation: str) -> Fault:
-    return Fault(
-        "training_select",
-        f"`{relation}` is, or is made of, a time-series collection, and MongoDB tells no changes of those; set "
-        "retrain.schedule, and retrain.on_change to false",
-    )
-
-
-def _reads(document: ModelDocument) -> Mapping[str, Watch]:
-    fields = trainer(document.trainer).fields(document)
-    return watches(parse_mongo_select(document.training_select), fields)
+        for name in origin.relations:
+            exact = name == origin.itself and name not in watched
+            watched[name] = watch if exact else UNKNOWN
+    if faults and entry.checked and entry.checked.retrain.on_change:
+        return replace(entry, document=None, watches={}, faults=tuple(faults))
+    return replace(entry, document=entry.checked, watches=watched, faults=())
 
 
 def _same(one: RawDocument, other: RawDocument) -> bool:

@@ -18,6 +18,10 @@ from registry.records import Stamp
 
 Position = Mapping[str, Any]
 
+#: A row as the datastore gives it, hashable: raw BSON, or a tuple of its replication protocol. Only its own evaluator
+#: reads it.
+Image = Any
+
 
 class Kind(StrEnum):
     """What happened to a row, or to the whole relation (`OTHER`: dropped, renamed, truncated)."""
@@ -33,15 +37,15 @@ class Change:
     """One row's change.
 
     `touched` are the dotted paths that an update changed, None when unknown (a replaced row). `key` and the rows
-    are raw bytes in the datastore's own form.
+    are in the datastore's own form, hashable: equal ones are judged once.
     """
 
     relation: str
     kind: Kind
     stamp: Stamp
     key: bytes | None = None
-    before: bytes | None = None
-    after: bytes | None = None
+    before: Image | None = None
+    after: Image | None = None
     touched: tuple[str, ...] | None = None
 
 
@@ -49,12 +53,15 @@ class Change:
 class Batch:
     """Some changes, and the position after them.
 
+    `position` None: in the middle of a transaction too large for one batch. Such a batch is not to be recorded before
+    one with a position comes.
+
     `documents` are the models whose documents changed (by `registry.canonical.key_of`), None when any may have;
     `versions` those that published one.
     """
 
     changes: tuple[Change, ...]
-    position: Position
+    position: Position | None
     documents: frozenset[Any] | None = frozenset()
     versions: frozenset[str] = frozenset()
 
@@ -62,6 +69,21 @@ class Batch:
     def quiet(self) -> bool:
         """Whether nothing happened that anybody waits for."""
         return not self.changes and self.documents == frozenset() and not self.versions
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a relation's changes are told: under these names; `itself` is its own one, where it is told by itself."""
+
+    relations: frozenset[str]
+    itself: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A relation whose changes the datastore doesn't tell: why, and the fix."""
+
+    reason: str
 
 
 class Feed(Protocol):
@@ -73,9 +95,8 @@ class Feed(Protocol):
     def identity(self) -> str:
         """Which datastore this is: another one after a restore or a new replica set, though the address is the same."""
 
-    def origins(self, relations: Collection[str]) -> Mapping[str, frozenset[str] | None]:
-        """For each relation those whose changes change it: itself, or what a view is made of; None when the datastore
-        tells nothing of its changes.
+    def origins(self, relations: Collection[str]) -> Mapping[str, Origin | Untold]:
+        """For each relation, as selects name it, those whose changes change it: itself, or what a view is made of.
 
         Raises:
             DatastoreUnavailable.
@@ -103,8 +124,12 @@ class Feed(Protocol):
             PositionLost, DatastoreUnavailable.
         """
 
-    def stamp(self, position: Position) -> Stamp:
-        """A cut at this stamp covers exactly what lies before the position."""
+    def since(self) -> Stamp:
+        """A cut at this stamp, and the changes that `next` gives, together miss nothing of the relations that the last
+        `start` or `resume` added."""
+
+    def stored(self, position: Position) -> None:
+        """This position is stored: the datastore need not keep what lies before it for us."""
 
     def close(self) -> None:
         """Give the connection back. Twice is safe."""

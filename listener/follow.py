@@ -14,7 +14,7 @@ import structlog
 
 from listener.catalogue import Catalogue, Entry, Key
 from listener.feed import Batch, Feed, Position
-from listener.matching import Evaluator, match
+from listener.matching import Evaluator, add, match
 from registry.errors import PositionLost
 from registry.records import Counts, Delta, FeedRow, Pending, Stamp
 from registry.store import Store
@@ -48,6 +48,7 @@ class Follower:
         self._identity = ""
         self._followed: dict[str, Stamp] = {}
         self._position: Position = {}
+        self._unfinished: dict[str, Delta] = {}
         self._stored = True
         self._stored_at = 0.0
 
@@ -63,6 +64,7 @@ class Follower:
             Fenced, DatastoreUnavailable, DatastoreUnsuitable.
         """
         self._epoch, self._identity = row.epoch, self._feed.identity()
+        self._unfinished = {}
         self._followed = dict(row.relations)
         self._catalogue.reload()
         relations = self._catalogue.table.relations
@@ -101,7 +103,10 @@ class Follower:
             self._record({})
 
     def _take(self, batch: Batch) -> None:
-        pending = match(self._catalogue.table, batch.changes, self._evaluator) if batch.changes else {}
+        pending = self._match(batch)
+        if batch.position is None:
+            self._unfinished = pending
+            return
         self._position, self._stored = batch.position, False
         if pending:
             self._recorded(pending, self._record(pending))
@@ -110,10 +115,23 @@ class Follower:
         if batch.versions:
             self._announce(batch.versions)
 
+    def _match(self, batch: Batch) -> dict[str, Delta]:
+        """What the batch makes pending, together with the earlier parts of its first transaction."""
+        found, self._unfinished = self._unfinished, {}
+        if batch.changes:
+            join = self._store.join
+            for model, delta in match(self._catalogue.table, batch.changes, self._evaluator, join).items():
+                found[model] = add(found[model], delta, join) if model in found else delta
+        return found
+
     def _record(self, pending: Mapping[str, Delta]) -> Mapping[str, Pending]:
         rows = self._store.feeds.record(self._feed.name, self._epoch, self._position, pending)
-        self._stored_at, self._stored = time.monotonic(), True
+        self._was_stored()
         return rows
+
+    def _was_stored(self) -> None:
+        self._stored_at, self._stored = time.monotonic(), True
+        self._feed.stored(self._position)
 
     def _documents_changed(self, names: Collection[Key] | None) -> None:
         changed = self._catalogue.reload(names)
@@ -132,27 +150,30 @@ class Follower:
         except PositionLost as error:
             self._start_anew(relations, str(error))
             return
-        since = self._feed.stamp(position)
+        since = self._feed.since()
         self._followed = {name: self._followed.get(name, since) for name in relations}
         self._position, self._stored = position, True
         if relations != before:
             self._store.feeds.begin(self._feed.name, self._epoch, self._identity, position, self._followed)
+        self._was_stored()
 
     def _start_anew(self, relations: frozenset[str], reason: str | None) -> None:
         """Follow from now on. With a reason it is a resync: every model may have missed something."""
         position = self._feed.start(relations)
-        since = self._feed.stamp(position)
+        since = self._feed.since()
         self._followed = dict.fromkeys(relations, since)
-        self._position, self._stored = position, True
+        self._position, self._unfinished = position, {}
         name = self._feed.name
         if reason is None:
             self._store.feeds.begin(name, self._epoch, self._identity, position, self._followed)
+            self._was_stored()
             return
         models = [str(model) for model, one in self._catalogue.entries.items() if one.document]
         log.warning("resync", feed=name, reason=reason, models=len(models))
         self._store.feeds.resync(
             name, self._epoch, self._identity, position, self._followed, since, models, f"resync: {reason}"
         )
+        self._was_stored()
 
     def _announce(self, models: Collection[Any]) -> None:
         """Close the gaps of these models, then tell the reconciler."""

@@ -8,23 +8,24 @@ lose a change, a false "yes" only costs a fit.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from listener.feed import Change, Kind
+from listener.feed import Change, Image, Kind
 from registry.canonical import canonical_json
-from registry.mongo_watch import Watch, touches
 from registry.records import Counts, Delta, Stamp
+from registry.watch import Watch, touches
+
+#: The stamp that a cut covers when it covers each of some: `registry.store.Store.join`.
+Join = Callable[[Iterable[Stamp]], Stamp]
 
 
 class Evaluator(Protocol):
     """A datastore's judgement of rows."""
 
-    def evaluate(
-        self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes]
-    ) -> list[Collection[int]]:
+    def evaluate(self, relation: str, predicates: Sequence[Any], rows: Sequence[Any]) -> list[Collection[int]]:
         """For each predicate the indices of the rows that match it, or may: what it can't tell is among them.
 
         Raises:
@@ -67,7 +68,7 @@ class WatchTable:
         return self._groups.get(relation, ())
 
 
-def match(table: WatchTable, changes: Iterable[Change], evaluator: Evaluator) -> dict[str, Delta]:
+def match(table: WatchTable, changes: Iterable[Change], evaluator: Evaluator, join: Join) -> dict[str, Delta]:
     """What the changes add to each model's pending work; models they don't concern are absent."""
     by_relation: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -77,17 +78,20 @@ def match(table: WatchTable, changes: Iterable[Change], evaluator: Evaluator) ->
         evaluator.forget(gone)
     found: dict[str, Delta] = {}
     for relation, some in by_relation.items():
-        for group, delta in _match_relation(table.groups(relation), relation, some, evaluator):
+        for group, places in _match_relation(table.groups(relation), relation, some, evaluator):
+            delta = _delta([some[place] for place in places], join)
             for model in group.models:
-                found[model] = _sum(found[model], delta) if model in found else delta
+                found[model] = add(found[model], delta, join) if model in found else delta
     return found
 
 
 def _match_relation(
     groups: Sequence[Group], relation: str, changes: Sequence[Change], evaluator: Evaluator
-) -> list[tuple[Group, Delta]]:
+) -> list[tuple[Group, AbstractSet[int]]]:
+    """The groups that changes concern, and the places of those changes."""
     shapes = _Shapes(changes)
     relevant = [(group, shapes.relevant(group.watch.used_fields)) for group in groups]
+    decided: list[tuple[Group, AbstractSet[int]]]
     decided = [(group, places) for group, places in relevant if places and not group.watch.predicate]
     undecided = [(group, places) for group, places in relevant if places and group.watch.predicate]
     if undecided:
@@ -98,7 +102,7 @@ def _match_relation(
             fields = group.watch.filter_fields
             matching = images.owners(hits) | images.always | shapes.touching(images.unknown_before, fields)
             decided.append((group, places & matching))
-    return [(group, _delta([changes[place] for place in places])) for group, places in decided if places]
+    return [(group, places) for group, places in decided if places]
 
 
 class _Shapes:
@@ -142,7 +146,7 @@ class _Images:
         self.unknown_before: set[int] = set()
         """Updates that tell what they touched and the row after alone: if that doesn't match, the row before was the
         same to a predicate none of whose fields was touched."""
-        self._owners: dict[bytes, list[int]] = {}
+        self._owners: dict[Image, list[int]] = {}
         for place in sorted(places):
             self._add(place, changes[place])
         self.rows = list(self._owners)
@@ -154,7 +158,7 @@ class _Images:
 
     def _add(self, place: int, change: Change) -> None:
         kind, before, after = change.kind, change.before, change.after
-        rows: tuple[bytes | None, ...]
+        rows: tuple[Image | None, ...]
         if kind is Kind.INSERT:
             rows = (after,)
         elif kind is Kind.DELETE:
@@ -173,7 +177,7 @@ class _Images:
                 self._owners.setdefault(row, []).append(place)
 
 
-def _delta(changes: Sequence[Change]) -> Delta:
+def _delta(changes: Sequence[Change], join: Join) -> Delta:
     kinds = [change.kind for change in changes]
     counts = Counts(
         inserts=kinds.count(Kind.INSERT),
@@ -182,22 +186,16 @@ def _delta(changes: Sequence[Change]) -> Delta:
         other=kinds.count(Kind.OTHER),
     )
     gone = changes[0].relation if counts.other else None
-    need: Stamp = max(change.stamp for change in changes)
-    return Delta(counts, need, f"{gone} was dropped, renamed or replaced" if gone else None)
+    reason = f"{gone} was dropped, emptied, altered or replaced" if gone else None
+    return Delta(counts, join({change.stamp for change in changes}), reason)
 
 
-def _sum(one: Delta, other: Delta) -> Delta:
-    """What two relations' changes add to one model."""
-    counts = Counts(
-        inserts=one.counts.inserts + other.counts.inserts,
-        updates=one.counts.updates + other.counts.updates,
-        deletes=one.counts.deletes + other.counts.deletes,
-        other=one.counts.other + other.counts.other,
-    )
-    needs: list[Stamp] = [one.need, other.need]
-    return Delta(counts, max(needs), one.reason or other.reason)
+def add(one: Delta, other: Delta, join: Join) -> Delta:
+    """What two relations' changes, or two batches', add to one model."""
+    return Delta(one.counts + other.counts, join([one.need, other.need]), one.reason or other.reason)
 
 
 def _key(watch: Watch) -> str:
     fields = [sorted(some) if some is not None else None for some in (watch.filter_fields, watch.used_fields)]
-    return canonical_json([watch.predicate, *fields])
+    told = watch.predicate is None or isinstance(watch.predicate, Mapping)
+    return canonical_json([watch.predicate if told else repr(watch.predicate), *fields])

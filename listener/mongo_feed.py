@@ -12,7 +12,7 @@ from bson import Timestamp
 from bson.errors import InvalidBSON
 from pymongo.errors import OperationFailure, PyMongoError
 
-from listener.feed import Batch, Change, Position
+from listener.feed import Batch, Change, Origin, Position, Untold
 from listener.mongo_events import ROWS, Event, changes_of, row_change, token_time
 from listener.mongo_origins import origins_of
 from listener.mongo_stream import MongoStream
@@ -42,6 +42,7 @@ class MongoFeed:
         self._token = ""
         self._relations: frozenset[str] = frozenset()
         self._images = True
+        self._since = Timestamp(0, 0)
 
     @translated
     def identity(self) -> str:
@@ -54,8 +55,8 @@ class MongoFeed:
             return f"name:{hello.get('setName') or hello.get('msg')}"
 
     @translated
-    def origins(self, relations: Collection[str]) -> Mapping[str, frozenset[str] | None]:
-        """For each collection those whose changes change it; None for a time-series collection."""
+    def origins(self, relations: Collection[str]) -> Mapping[str, Origin | Untold]:
+        """For each collection those whose changes change it."""
         return origins_of(self._connection.database, relations)
 
     @translated
@@ -63,7 +64,8 @@ class MongoFeed:
         """Follow these relations from now on; the position to store."""
         self._images = True
         self._open(relations, {})
-        return {"token": self._token, "time": token_time(self._token)}
+        self._since = token_time(self._token)
+        return {"token": self._token, "time": self._since}
 
     @translated
     def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
@@ -77,6 +79,7 @@ class MongoFeed:
         self._token = token
         self._images = True
         self._open(relations, _from(token) if relations == followed else {"startAtOperationTime": time})
+        self._since = time
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch, waiting so long for one."""
@@ -94,10 +97,12 @@ class MongoFeed:
             self._stream.close()  # its cursor is past these events
             raise DatastoreUnavailable(f"MongoDB sent what can't be read: {error}") from error
 
-    def stamp(self, position: Position) -> Timestamp:
-        """The position's cluster time."""
-        time: Timestamp = position["time"]
-        return time
+    def since(self) -> Timestamp:
+        """The cluster time of the position that it was opened at: other relations are followed from there on too."""
+        return self._since
+
+    def stored(self, position: Position) -> None:
+        """Nothing: the server keeps its log whoever reads it."""
 
     def close(self) -> None:
         """End the session, and with it the cursor. Twice is safe."""

@@ -7,13 +7,23 @@ from typing import Any
 
 from pymongo.database import Database
 
+from listener.feed import Origin, Untold
 
-def origins_of(database: Database[Any], relations: Collection[str]) -> dict[str, frozenset[str] | None]:
-    """For each relation the collections whose changes change it: itself, or what a view is made of; None when the
-    server tells nothing of its changes."""
+
+def origins_of(database: Database[Any], relations: Collection[str]) -> dict[str, Origin | Untold]:
+    """For each relation the collections whose changes change it: itself, or what a view is made of."""
     listed = database.command("listCollections", filter={"type": {"$in": ["view", "timeseries"]}})
     special = {one["name"]: one for one in _all(database, listed)}
-    return {relation: _origins(relation, special, frozenset()) for relation in relations}
+    return {relation: _origin(relation, _origins(relation, special, frozenset())) for relation in relations}
+
+
+def _origin(relation: str, made_of: frozenset[str] | None) -> Origin | Untold:
+    if made_of is not None:
+        return Origin(made_of, relation if made_of == {relation} else None)
+    return Untold(
+        f"`{relation}` is, or is made of, a time-series collection, and MongoDB tells no changes of those; set "
+        "retrain.schedule, and retrain.on_change to false"
+    )
 
 
 def _all(database: Database[Any], reply: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from refitd import merging
 from refitd.reading import read_documents
 from registry.document import ModelDocument
 from registry.errors import DocumentInvalid, Fault
-from registry.mongo_select import parse_mongo_select
+from registry.selects import Selects
 from registry.store import RawDocument, Store
 from registry.trust import Trust
 
@@ -52,15 +52,15 @@ def add_documents(
     Raises:
         DocumentInvalid: some have faults, each named by model and path; nothing was written.
     """
-    judged = judge(documents, trust)
+    judged = judge(documents, trust, store.selects)
     if enable_images:
         from refitd.images import enable
 
-        enable(store, {name for document in judged for name in relations_of(document)})
+        enable(store, {name for document in judged for name in relations_of(document, store.selects)})
     return [_write(store, raw, document) for raw, document in zip(documents, judged, strict=True)]
 
 
-def judge(documents: Sequence[RawDocument], trust: Trust) -> list[ModelDocument]:
+def judge(documents: Sequence[RawDocument], trust: Trust, selects: Selects) -> list[ModelDocument]:
     """All documents, validated. Raises `DocumentInvalid` with the faults of all."""
     from trainers.check import check_document
 
@@ -69,7 +69,7 @@ def judge(documents: Sequence[RawDocument], trust: Trust) -> list[ModelDocument]
     several = len(documents) > 1
     for at, raw in enumerate(documents, 1):
         try:
-            judged.append(check_document(raw, trust))
+            judged.append(check_document(raw, trust, selects))
         except DocumentInvalid as error:
             name = str(raw.get("_id") or f"document {at}")
             faults += [Fault(f"{name}: {one.path}", one.message) if several else one for one in error.faults]
@@ -80,17 +80,15 @@ def judge(documents: Sequence[RawDocument], trust: Trust) -> list[ModelDocument]
     return judged
 
 
-def relations_of(document: ModelDocument) -> tuple[str, ...]:
-    """The collections whose changes can make the model pending."""
-    from registry.mongo_watch import watches
-
-    return tuple(watches(parse_mongo_select(document.training_select), None))
+def relations_of(document: ModelDocument, selects: Selects) -> tuple[str, ...]:
+    """The collections, tables or views whose changes can make the model pending."""
+    return tuple(selects.watches(document.training_select, None))
 
 
 def _write(store: Store, raw: RawDocument, document: ModelDocument) -> Added:
     old = store.documents.get(document.id)
     new = merging.with_controls(raw, old)
-    relations = relations_of(document)
+    relations = relations_of(document, store.selects)
     if merging.same(new, old):
         return Added(document.id, "unchanged", relations)
     store.documents.put(new)

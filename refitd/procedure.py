@@ -44,7 +44,7 @@ def fit_now(session: Session, document: RawDocument, *, named: bool) -> LoadedMo
     old = store.documents.get(document["_id"])
     merging.refuse_clash(document, old, given=named)
     said = {key: value for key, value in merging.over(document, old).items() if value is not None}
-    checked = check_document(said, session.trust)
+    checked = check_document(said, session.trust, store.selects)
     session.prepare()
     # The claim comes before the document: from then on the model has a fit under way, so the daemon, which hears of
     # the document a moment later, leaves it to us instead of starting a fit of its own. Both are keyed by the name,

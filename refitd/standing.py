@@ -17,6 +17,7 @@ from listener.status import invalid_status, is_fresh, model_status
 from registry.document import Gate, ModelDocument
 from registry.errors import DocumentInvalid, Fault, NotFound
 from registry.records import FeedRow, Fit, Pending, Version
+from registry.selects import Selects
 from registry.store import RawDocument, Store
 from registry.trust import Trust
 
@@ -126,7 +127,7 @@ def _stand(store: Store, trust: Trust, raws: Iterable[RawDocument]) -> list[Stan
     names = [raw["_id"] for raw in listed if isinstance(raw["_id"], str)]
     rows = store.fits.pending(names) if names else {}
     fits = {fit.id: fit for fit in store.fits.active()}
-    judge = _Judge(trust, daemon=following(store) is not None)
+    judge = _Judge(trust, store.selects, daemon=following(store) is not None)
     now = store.now()
     return [_one(store, judge, raw, _row_of(raw, rows), fits, now) for raw in listed]
 
@@ -165,8 +166,8 @@ def _live(store: Store, raw: RawDocument, pending: Pending) -> Version | None:
 class _Judge:
     """Whether a document is valid, without importing its framework where that is not needed."""
 
-    def __init__(self, trust: Trust, *, daemon: bool) -> None:
-        self._trust, self._daemon = trust, daemon
+    def __init__(self, trust: Trust, selects: Selects, *, daemon: bool) -> None:
+        self._trust, self._selects, self._daemon = trust, selects, daemon
 
     def document(self, raw: RawDocument, pending: Pending, fit: Fit | None) -> ModelDocument:
         """The validated document. Raises `DocumentInvalid`."""
@@ -180,7 +181,7 @@ class _Judge:
         if not _was_accepted(parsed, pending, fit):
             from trainers.check import check_document
 
-            return check_document(raw, self._trust)
+            return check_document(raw, self._trust, self._selects)
         return parsed
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from refitd.signals import until
 from refitd.standing import Standing, following, stand
 from registry.errors import DocumentInvalid, Fault, FitError, RefitdError, TimeLimit
-from registry.records import Fit, Stamp
+from registry.records import Fit
 from registry.store import Store
 from registry.trust import Trust
 
@@ -46,7 +45,7 @@ class Fresh:
 
     def __init__(self, store: Store, trust: Trust, model: str) -> None:
         self._store, self._trust, self._model = store, trust, model
-        self._asked = newest_stamp(store)
+        self._asked = store.newest()
         self._began = store.now()
         self._since = time.monotonic()
         self._warned = False
@@ -75,7 +74,7 @@ class Fresh:
         if time.monotonic() - self._since > _JUDGED_S:
             return True
         try:
-            check_document(one.raw, self._trust)
+            check_document(one.raw, self._trust, self._store.selects)
         except DocumentInvalid:
             return True
         return False
@@ -93,7 +92,7 @@ class Fresh:
 
     def _feed_passed(self) -> bool:
         """Whether the feed has gone over all that was committed before the call."""
-        stamps = [position_stamp(row.position, self._store) for row in self._store.feeds.all()]
+        stamps = [self._store.position_stamp(row.position) for row in self._store.feeds.all()]
         return any(stamp is not None and not self._store.newer(stamp, self._asked) for stamp in stamps)
 
     def _read_later(self, one: Standing) -> bool:
@@ -138,23 +137,6 @@ def wait_ended(store: Store, fit: str, told: Callable[[Fit], None] | None = None
 
     until(store, look, None)
     return newest[0]
-
-
-def newest_stamp(store: Store) -> Stamp | None:
-    """A stamp that covers everything committed by now; None where the store has no such thing."""
-    from registry.mongo.store import MongoStore
-
-    if not isinstance(store, MongoStore):
-        return None
-    from registry.mongo.connection import translated
-
-    return translated(store.connection.database.command)("ping").get("operationTime")
-
-
-def position_stamp(position: Any, store: Store) -> Stamp | None:
-    """The stamp up to which a feed's stored position covers everything."""
-    values = position.values() if position else ()
-    return next((value for value in values if store.show_stamp(value) is not None), None)
 
 
 def _faults_of(one: Standing) -> list[Fault]:

@@ -12,6 +12,7 @@
     ├── PositionLost             a feed can't go on where it stood: resync
     ├── Fenced                   another owner took over; nothing was written
     ├── FitBusy                  the model has a fit under way already
+    ├── NotVisible               the datastore does not show yet what a fit has to cover; trying again helps
     └── FitError                 one fit ended without a version
         ├── NoRows               the select returned nothing to train on
         ├── RowsUnusable         a row or field can't be turned into X and y
@@ -95,6 +96,10 @@ class Fenced(RefitdError):
 
 class FitBusy(RefitdError):
     """The model has a fit under way already."""
+
+
+class NotVisible(RefitdError):
+    """The datastore does not show yet what a fit has to cover: a commit that was told of, but isn't visible so far."""
 
 
 class FitError(RefitdError):

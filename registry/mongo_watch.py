@@ -10,13 +10,12 @@ paths at which the row differs; a changed array length counts as a change of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from registry import mongo_walk
 from registry.mongo_notes import Notes, Sight, is_operators
 from registry.mongo_select import MongoSelect, notes_of
+from registry.watch import UNKNOWN, Watch, merge, union
 
 Stages = Sequence[Mapping[str, Any]]
 
@@ -36,23 +35,6 @@ OPEN_SCHEMA = frozenset({"additionalProperties", "patternProperties", "minProper
 """Keywords of `$jsonSchema` that look at fields which they don't name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What in one relation (collection) a select depends on."""
-
-    predicate: Mapping[str, Any] | None
-    """Which rows count. `{}`: every row; None: can't be told from one row alone, so any change counts."""
-
-    filter_fields: frozenset[str] | None
-    """Dotted paths that the predicate reads; None: any."""
-
-    used_fields: frozenset[str] | None
-    """Dotted paths that predicate, sort, projection, pipeline or training read; None: the whole row."""
-
-
-UNKNOWN = Watch(None, None, None)
-
-
 def watches(select: MongoSelect, trained_fields: Iterable[str] | None) -> Mapping[str, Watch]:
     """One entry for each collection that the select reads; `trained_fields` None: the whole row (`_base`).
 
@@ -63,47 +45,16 @@ def watches(select: MongoSelect, trained_fields: Iterable[str] | None) -> Mappin
         return {select.collection: _watch(select.filter, _used_by_find(select, trained))}
     used, closed = _reads(select.pipeline)
     if not closed:
-        used = _union(used, trained)
+        used = union(used, trained)
     found = {select.collection: _watch(_leading_match(select.pipeline), used)}
     for collection, watch in _foreign(select.pipeline):
-        found[collection] = _merge(found[collection], watch) if collection in found else watch
+        found[collection] = merge(found[collection], watch) if collection in found else watch
     return found
-
-
-def touches(changed: Iterable[str], fields: frozenset[str] | None) -> bool:
-    """Whether any changed path equals, holds or lies within one of the fields (None: always).
-
-    Array positions don't count: numeric parts of a path, but for its first, are left out of the comparison.
-    """
-    if fields is None:
-        return True
-    whole, beginnings = _index(fields)
-    for path in changed:
-        parts = _parts(path)
-        if parts in beginnings or any(parts[:end] in whole for end in range(1, len(parts) + 1)):
-            return True
-    return False
 
 
 def is_volatile(select: MongoSelect) -> list[str]:
     """Paths of what gives another answer on the same rows (`$$NOW`, `$rand`, `$sample`, …)."""
     return [seen.path for seen in notes_of(select).seen if seen.sight is Sight.VOLATILE]
-
-
-def _parts(path: str) -> tuple[str, ...]:
-    first, *rest = path.split(".")
-    return (first, *(part for part in rest if not part.isdecimal()))
-
-
-@lru_cache(maxsize=4096)
-def _index(fields: frozenset[str]) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
-    """The fields, and every path that one of them lies within."""
-    whole = frozenset(map(_parts, fields))
-    return whole, frozenset(parts[:end] for parts in whole for end in range(1, len(parts)))
-
-
-def _union(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    return None if one is None or other is None else one | other
 
 
 def _fields(notes: Notes) -> frozenset[str] | None:
@@ -135,8 +86,8 @@ def _used_by_find(select: MongoSelect, trained: frozenset[str] | None) -> frozen
     used = _fields(notes_of(select))
     projection = select.projection or {}
     if trained is None and _closes(projection):
-        return _union(used, _implied_id(projection))
-    return _union(used, trained)
+        return union(used, _implied_id(projection))
+    return union(used, trained)
 
 
 def _closes(projection: Mapping[str, Any]) -> bool:
@@ -170,13 +121,13 @@ def _reads(stages: Stages) -> tuple[frozenset[str] | None, bool]:
         if name == "$facet":
             inner = [_reads(each) for each in argument.values()]
             for fields, closed in inner:
-                used = _union(used, fields if closed else None)
+                used = union(used, fields if closed else None)
             return used, True
         if name not in CLOSING | PASSING:
             return None, True
         notes = Notes()
         mongo_walk.stage(notes, stage, ())
-        used = _union(used, _fields(notes))
+        used = union(used, _fields(notes))
         if name in CLOSING:
             return used, True
         if name == "$project" and _closes(argument):
@@ -184,7 +135,7 @@ def _reads(stages: Stages) -> tuple[frozenset[str] | None, bool]:
             later = Notes()
             mongo_walk.pipeline(later, stages[at + 1 :], ())
             used = None if _fields(later) is None else used
-            return _union(used, _implied_id(argument)), True
+            return union(used, _implied_id(argument)), True
     return used, False
 
 
@@ -218,12 +169,3 @@ def _foreign(stages: Stages) -> Iterable[tuple[str, Watch]]:
                 yield argument["from"], UNKNOWN
             for collection, _ in _foreign(argument.get("pipeline") or ()):
                 yield collection, UNKNOWN
-
-
-def _merge(one: Watch, other: Watch) -> Watch:
-    used = _union(one.used_fields, other.used_fields)
-    if one.predicate is None or other.predicate is None:
-        return Watch(None, None, used)
-    if one.predicate == other.predicate:
-        return Watch(one.predicate, one.filter_fields, used)
-    return Watch({}, frozenset(), used)

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from registry.records import Delta, FeedRow, Fit, FitState, Pending, Stamp, Version, VersionDraft
+from registry.selects import Selects
 
 RawDocument = Mapping[str, Any]
 
@@ -108,7 +109,12 @@ class Fits(Protocol):
 
     def start(self, fit: Fit) -> Fit:
         """Insert a queued fit as the model's only one under way, with `seen`, `need` and `attempt` taken from its
-        pending row in the same transaction. Raises `FitBusy`."""
+        pending row in the same transaction.
+
+        Raises:
+            FitBusy: it has one already.
+            NotVisible: a cut taken now would not cover what is pending; look again soon.
+        """
 
     def run(self, fit: str, token: str) -> None:
         """queued → running; running stays so. Raises `Fenced`."""
@@ -209,14 +215,30 @@ class Store(Protocol):
     def artifacts(self) -> Artifacts:
         """The fitted objects' bytes."""
 
+    @property
+    def selects(self) -> Selects:
+        """How selects are written for this datastore."""
+
     def prepare(self) -> None:
         """Make collections or tables, validator and indexes, where they are missing. Idempotent."""
 
     def now(self) -> datetime:
         """The datastore's clock, good to some milliseconds without a round trip."""
 
+    def newest(self) -> Stamp:
+        """A stamp that covers everything that is committed by now."""
+
+    def position_stamp(self, position: Mapping[str, Any] | None) -> Stamp | None:
+        """The stamp up to which a feed that stands at this position has told everything; None where it says none.
+
+        It only compares with those of `newest`.
+        """
+
     def newer(self, one: Stamp | None, other: Stamp | None) -> bool:
         """Whether a cut at `one` does not cover a change at `other`."""
+
+    def join(self, stamps: Iterable[Stamp]) -> Stamp:
+        """The stamp that a cut covers when it covers each of these, of which there is at least one."""
 
     def show_stamp(self, stamp: Stamp | None) -> str | None:
         """A stamp as text for people and JSON."""

@@ -7,14 +7,16 @@ from typing import Any
 
 from registry.document import ModelDocument
 from registry.errors import DocumentInvalid, Fault, NotFound
-from registry.mongo_select import parse_mongo_select
-from registry.mongo_watch import is_volatile
+from registry.selects import Selects
 from registry.trust import Trust
 from trainers.catalog import trainer
 
 
-def check_document(raw: Mapping[str, Any], trust: Trust) -> ModelDocument:
+def check_document(raw: Mapping[str, Any], trust: Trust, selects: Selects) -> ModelDocument:
     """The validated document.
+
+    Args:
+        selects: how selects are written for the datastore that holds the rows.
 
     Raises:
         DocumentInvalid: it has faults. All of them are named, each with its path; what can only be judged in a
@@ -28,16 +30,16 @@ def check_document(raw: Mapping[str, Any], trust: Trust) -> ModelDocument:
         faults += error.faults
         document = _without(raw, error)
     if document is not None:
-        faults += [fault for fault in _deep_faults(document, trust) if not _told(fault, faults)]
+        faults += [fault for fault in _deep_faults(document, trust, selects) if not _told(fault, faults)]
     if faults:
         raise DocumentInvalid(faults)
     assert document is not None  # no faults, so it was parsed
     return document
 
 
-def _deep_faults(document: ModelDocument, trust: Trust) -> Iterator[Fault]:
-    yield from _select_faults(document)
-    yield from _field_faults(document)
+def _deep_faults(document: ModelDocument, trust: Trust, selects: Selects) -> Iterator[Fault]:
+    yield from _select_faults(document, selects)
+    yield from _field_faults(document, selects)
     try:
         judge = trainer(document.trainer)
     except NotFound as error:
@@ -46,37 +48,21 @@ def _deep_faults(document: ModelDocument, trust: Trust) -> Iterator[Fault]:
     yield from judge.check(document, trust)
 
 
-def _select_faults(document: ModelDocument) -> Iterator[Fault]:
-    selects = {"training_select": document.training_select}
+def _select_faults(document: ModelDocument, selects: Selects) -> Iterator[Fault]:
+    given = {"training_select": document.training_select}
     if document.validation and document.validation.select is not None:
-        selects["validation.select"] = document.validation.select
-    for path, select in selects.items():
-        if isinstance(select, str):
-            yield Fault(path, "is SQL, but the datastore is MongoDB: write {collection: …, filter: …}")
-            continue
-        try:
-            parsed = parse_mongo_select(select)
-        except DocumentInvalid as error:
-            yield from (fault.under(path) for fault in error.faults)
-            continue
-        if not document.retrain.schedule:
-            for place in is_volatile(parsed):
-                yield Fault(
-                    f"{path}.{place}",
-                    "depends on the time or on chance, so no change tells when its rows change; add retrain.schedule",
-                )
+        given["validation.select"] = document.validation.select
+    for path, select in given.items():
+        yield from (fault.under(path) for fault in selects.faults(select, scheduled=bool(document.retrain.schedule)))
 
 
-def _field_faults(document: ModelDocument) -> Iterator[Fault]:
+def _field_faults(document: ModelDocument, selects: Selects) -> Iterator[Fault]:
     """Names of fields that no select can give."""
     for path, fields in (("train_X", document.fields_X), ("train_y", document.fields_y)):
         for at, name in enumerate(fields):
-            if name.startswith("$") or not all(name.split(".")):
-                yield Fault(
-                    path if len(fields) == 1 else f"{path}.{at}",
-                    f"`{name}` can't be read from MongoDB, whose field names begin with no $ and have no empty part "
-                    "between dots; rename it in a pipeline ($getField)",
-                )
+            said = selects.field_fault(name)
+            if said:
+                yield Fault(path if len(fields) == 1 else f"{path}.{at}", said)
 
 
 def _told(fault: Fault, faults: list[Fault]) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 from pymongo.errors import OperationFailure, PyMongoError
 
 from refitd.checks.check import Check, bad, doubtful, good
-from refitd.waiting import position_stamp
 from registry.durations import format_duration
 from registry.mongo.connection import PREFIX, translate
 from registry.mongo.store import MongoStore
@@ -128,7 +127,7 @@ def _oplog(store: MongoStore) -> Check:
         return doubtful("oplog", "this login may not read it", fix)
     window = (last.as_datetime() - first.as_datetime()).total_seconds()
     resize = "make it larger: db.adminCommand({replSetResizeOplog: 1, size: Double(SIZE_IN_MB)})"
-    stored = [position_stamp(row.position, store) for row in store.feeds.all()]
+    stored = [store.position_stamp(row.position) for row in store.feeds.all()]
     lost = [stamp for stamp in stored if stamp is not None and stamp < first]
     since = datetime.now(UTC) - first.as_datetime()
     said = f"it reaches back {format_duration(max(since.total_seconds(), 1.0))}"

@@ -21,7 +21,7 @@ def watched(store: Store) -> dict[str, list[str]]:
     for raw in store.documents.all():
         try:
             document = ModelDocument.parse(raw)
-            relations = relations_of(document)
+            relations = relations_of(document, store.selects)
         except DocumentInvalid:  # `models` says so
             continue
         for name in relations:

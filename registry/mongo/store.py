@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from bson import Timestamp
 
@@ -14,6 +16,7 @@ from registry.mongo.feeds import MongoFeeds
 from registry.mongo.fits import MongoFits
 from registry.mongo.schema import prepare
 from registry.mongo.versions import MongoVersions
+from registry.mongo_selects import MongoSelects
 from registry.records import Stamp
 from registry.store import Artifacts
 
@@ -28,6 +31,7 @@ class MongoStore:
         self.feeds = MongoFeeds(self.connection)
         self.fits = MongoFits(self.connection)
         self.versions = MongoVersions(self.connection)
+        self.selects = MongoSelects()
         self.artifacts: Artifacts = UrlArtifacts(artifacts_url) if artifacts_url else MongoArtifacts(self.connection)
 
     @translated
@@ -40,9 +44,23 @@ class MongoStore:
         """The datastore's clock, good to some milliseconds without a round trip."""
         return self.connection.now()
 
+    @translated
+    def newest(self) -> Stamp:
+        """The cluster time of the newest operation."""
+        return self.connection.database.command("ping").get("operationTime")
+
+    def position_stamp(self, position: Mapping[str, Any] | None) -> Stamp | None:
+        """The position's cluster time."""
+        time = position.get("time") if isinstance(position, Mapping) else None
+        return time if isinstance(time, Timestamp) else None
+
     def newer(self, one: Stamp | None, other: Stamp | None) -> bool:
         """Whether a cut at `one` does not cover a change at `other`."""
         return other is not None and (one is None or other > one)
+
+    def join(self, stamps: Iterable[Stamp]) -> Stamp:
+        """The latest."""
+        return max(stamps)
 
     def show_stamp(self, stamp: Stamp | None) -> str | None:
         """A cluster time as `2026-11-23T07:00:24Z#3`."""

@@ -14,6 +14,7 @@ import yaml
 from pymongo.database import Database
 
 from listener.daemon import Daemon, DaemonOptions
+from registry.mongo_selects import MongoSelects
 from registry.trust import Trust
 from trainers.check import check_document
 
@@ -68,6 +69,6 @@ def test_the_python_runs_as_printed(
 
 def test_the_document_is_valid() -> None:
     (document,) = (yaml.safe_load(block) for block in blocks("yaml"))
-    checked = check_document(document, Trust())
+    checked = check_document(document, Trust(), MongoSelects())
     assert checked.id == "churn"
     assert checked.retrain.max_wait == 60

@@ -63,7 +63,7 @@ def test_a_collection_made_anew_has_its_own_collation(evaluator: Evaluator, mong
     mongo.c.drop()
     mongo.create_collection("c", collation={"locale": "en", "strength": 2})
     gone = Change("c", Kind.OTHER, bson.Timestamp(1, 1))
-    match(WatchTable({"m": watches(parse_mongo_select({"collection": "c"}), ["a"])}), [gone], evaluator)
+    match(WatchTable({"m": watches(parse_mongo_select({"collection": "c"}), ["a"])}), [gone], evaluator, max)
     assert hits(evaluator, [{"a": "de"}], [{"a": "DE"}]) == [{0}]
 
 
@@ -168,7 +168,7 @@ def test_matching_never_says_no_where_the_select_says_yes(
         if mongo.c.delete_one({"_id": 1}).deleted_count:
             next_change()
         mongo.c.insert_one({"_id": 1, **row})
-        assert ("m" in match(table, [next_change()], evaluator)) is selected(mongo, predicate)
+        assert ("m" in match(table, [next_change()], evaluator, max)) is selected(mongo, predicate)
         for how, what in some:
             before = mongo.c.find_one({"_id": 1})
             was = selected(mongo, predicate)
@@ -177,7 +177,7 @@ def test_matching_never_says_no_where_the_select_says_yes(
             after = mongo.c.find_one({"_id": 1})
             used = _shown(before, trained) != _shown(after, trained)
             now = selected(mongo, predicate)
-            matched = "m" in match(table, [next_change()], evaluator)
+            matched = "m" in match(table, [next_change()], evaluator, max)
             if was != now or (was and now and used):
                 assert matched, (predicate, before, after)
             if images and not was and not now:

@@ -13,7 +13,8 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from registry.mongo_select import parse_mongo_select
-from registry.mongo_watch import Watch, touches, watches
+from registry.mongo_watch import watches
+from registry.watch import Watch, touches
 from tests.fixtures.mongo_grammar import CHANGED, PAIRS, PIPELINES, QUERIES, TRAINED, Row, mapped
 
 EXAMPLES = settings(

@@ -206,7 +206,8 @@ def claim(db: refitd.Database, owner: str) -> Fit:
     raw = {"_id": "churn", "trainer": "sklearn", "object": {"class": "sklearn.svm.SVC"},
            "training_select": {"collection": "customers"}, "train_X": "age", "train_y": "churned"}  # fmt: skip
     db.prepare()
-    return db.store.fits.start(new_fit(db.store, check_document(raw, db.trust), raw, {}, owner, bound=True))
+    checked = check_document(raw, db.trust, db.store.selects)
+    return db.store.fits.start(new_fit(db.store, checked, raw, {}, owner, bound=True))
 
 
 def test_a_fit_under_way_is_waited_for(db: refitd.Database) -> None:

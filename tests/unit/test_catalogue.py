@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from listener.catalogue import Catalogue
+from listener.feed import Origin, Untold
+from registry.errors import Fault
+from registry.mongo_selects import MongoSelects
 from registry.trust import Trust
 
 GOOD = {
@@ -37,11 +40,12 @@ class Documents:
 class Registry:
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
+        self.selects = MongoSelects()
 
 
-def catalogue(documents: Documents, **origins: frozenset[str] | None) -> Catalogue:
-    def traced(relations: Collection[str]) -> Mapping[str, frozenset[str] | None]:
-        return {one: origins.get(one, frozenset({one})) for one in relations}
+def catalogue(documents: Documents, **origins: Origin | Untold) -> Catalogue:
+    def traced(relations: Collection[str]) -> Mapping[str, Origin | Untold]:
+        return {one: origins.get(one, Origin(frozenset({one}), one)) for one in relations}
 
     store: Any = Registry(documents)
     made = Catalogue(store, Trust(), traced)
@@ -55,17 +59,17 @@ def test_a_collection_is_watched_exactly() -> None:
 
 
 def test_any_change_of_what_a_view_is_made_of_counts() -> None:
-    made = catalogue(Documents(GOOD), c=frozenset({"x", "y"}))
+    made = catalogue(Documents(GOOD), c=Origin(frozenset({"x", "y"})))
     assert made.table.relations == {"x", "y"}
     assert all(made.table.groups(name)[0].watch.predicate is None for name in "xy")
 
 
 def test_what_no_changes_are_told_of_needs_a_schedule() -> None:
-    (entry,) = catalogue(Documents(GOOD), c=None).entries.values()
+    (entry,) = catalogue(Documents(GOOD), c=Untold("a time-series collection")).entries.values()
     assert entry.document is None
     assert "time-series" in entry.faults[0].message
     scheduled = {**GOOD, "retrain": {"on_change": False, "schedule": "0 3 * * *"}}
-    (entry,) = catalogue(Documents(scheduled), c=None).entries.values()
+    (entry,) = catalogue(Documents(scheduled), c=Untold("a time-series collection")).entries.values()
     assert entry.document is not None
     assert entry.watches == {}
 
@@ -80,14 +84,27 @@ def test_a_document_whose_id_is_no_name_is_faulty_and_hinders_none(identity: Any
 
 
 def test_a_view_made_anew_is_traced_anew_when_all_is_read_again() -> None:
-    origins: dict[str, frozenset[str] | None] = {"c": frozenset({"x"})}
+    origins: dict[str, Origin | Untold] = {"c": Origin(frozenset({"x"}))}
     store: Any = Registry(Documents(GOOD))
     made = Catalogue(store, Trust(), lambda relations: origins)
     assert made.reload() == {"m"}
     assert made.reload() == set()
-    origins["c"] = frozenset({"y"})
+    origins["c"] = Origin(frozenset({"y"}))
     assert made.reload() == {"m"}
     assert made.table.relations == {"y"}
+
+
+def test_what_begins_to_be_told_is_valid_when_all_is_read_again() -> None:
+    origins: dict[str, Origin | Untold] = {"c": Untold("it has no key")}
+    store: Any = Registry(Documents(GOOD))
+    made = Catalogue(store, Trust(), lambda relations: origins)
+    made.reload()
+    assert made.entries["m"].faults == (Fault("training_select", "it has no key"),)
+    origins["c"] = Origin(frozenset({"public.c"}), "public.c")
+    assert made.reload() == {"m"}
+    assert made.entries["m"].document is not None
+    (group,) = made.table.groups("public.c")
+    assert group.watch.predicate == {"a": 1}
 
 
 def test_only_what_changed_is_told() -> None:

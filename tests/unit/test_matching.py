@@ -9,8 +9,8 @@ import pytest
 
 from listener.feed import Change, Kind
 from listener.matching import WatchTable, match
-from registry.mongo_watch import Watch
 from registry.records import Counts
+from registry.watch import Watch
 
 DE, FR = b"DE", b"FR"
 IN_DE = Watch({"country": "DE"}, frozenset({"country"}), frozenset({"country", "age"}))
@@ -42,7 +42,7 @@ def change(
 
 
 def matches(watch: Watch, one: Change) -> bool:
-    return "m" in match(WatchTable({"m": {"c": watch}}), [one], Equality())
+    return "m" in match(WatchTable({"m": {"c": watch}}), [one], Equality(), max)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_change_counts_unless_it_surely_does_not(one: Change, expected: bool) 
 
 def test_an_empty_predicate_needs_no_question() -> None:
     evaluator = Equality()
-    found = match(WatchTable({"m": {"c": ANY_ROW}}), [change(Kind.INSERT, None, FR)], evaluator)
+    found = match(WatchTable({"m": {"c": ANY_ROW}}), [change(Kind.INSERT, None, FR)], evaluator, max)
     assert (found["m"].counts, evaluator.asked) == (Counts(inserts=1), 0)
 
 
@@ -84,7 +84,7 @@ def test_a_predicate_that_one_row_cannot_tell_matches_everything() -> None:
 def test_equal_watches_are_judged_once_and_reach_every_model() -> None:
     evaluator = Equality()
     table = WatchTable({f"m{n}": {"c": IN_DE} for n in range(50)})
-    found = match(table, [change(Kind.INSERT, None, DE)], evaluator)
+    found = match(table, [change(Kind.INSERT, None, DE)], evaluator, max)
     assert len(found) == 50
     assert evaluator.asked == 1
     assert len(table.groups("c")) == 1
@@ -97,13 +97,13 @@ def test_counts_and_the_newest_stamp_are_summed() -> None:
         change(Kind.DELETE, DE, None, stamp=5),
         change(Kind.UPDATE, DE, FR, ("country",), stamp=4),
     ]
-    delta = match(WatchTable({"m": {"c": IN_DE}}), changes, Equality())["m"]
+    delta = match(WatchTable({"m": {"c": IN_DE}}), changes, Equality(), max)["m"]
     assert (delta.counts, delta.need) == (Counts(1, 1, 1), 5)
 
 
 def test_a_dropped_relation_is_named() -> None:
     evaluator = Equality()
-    delta = match(WatchTable({"m": {"c": IN_DE}}), [change(Kind.OTHER, None, None)], evaluator)["m"]
+    delta = match(WatchTable({"m": {"c": IN_DE}}), [change(Kind.OTHER, None, None)], evaluator, max)["m"]
     assert evaluator.forgotten == [{"c"}]
     assert delta.counts == Counts(other=1)
     assert "c was dropped" in str(delta.reason)
@@ -111,4 +111,4 @@ def test_a_dropped_relation_is_named() -> None:
 
 def test_other_relations_concern_nobody() -> None:
     elsewhere = Change("d", Kind.INSERT, 1, None, None, DE)
-    assert match(WatchTable({"m": {"c": IN_DE}}), [elsewhere], Equality()) == {}
+    assert match(WatchTable({"m": {"c": IN_DE}}), [elsewhere], Equality(), max) == {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from listener.feed import Kind
 from listener.mongo_events import Event, changes_of
-from registry.mongo_watch import touches
+from registry.watch import touches
 from tests.unit.test_bson_bytes import damage, damaged, rows, texts
 
 NAMES = ["insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate", "create"]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.mongo_select import parse_mongo_select
-from registry.mongo_watch import Watch, is_volatile, touches, watches
+from registry.mongo_watch import is_volatile, watches
+from registry.watch import UNKNOWN, Watch, touches
 from tests.fixtures.names import shown
 
 Fields = set[str] | None
@@ -162,7 +163,6 @@ def test_predicate_of_a_pipeline_is_its_leading_matches() -> None:
     assert found.filter_fields == frozenset({"a", "b"})
 
 
-UNKNOWN = Watch(None, None, None)
 LOOKUP = {"$lookup": {"from": "d", "localField": "k", "foreignField": "f", "let": {"v": "$l"}, "as": "m",
                       "pipeline": [{"$match": {"z": 1}}, {"$unionWith": "e"}]}}  # fmt: skip
 

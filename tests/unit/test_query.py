@@ -18,6 +18,7 @@ from refitd.model import Estimator, Model, name_of
 from refitd.query import Collection, to_select
 from registry.errors import DocumentInvalid, NameClash, RefitdError, Untrusted
 from registry.mongo_select import parse_mongo_select
+from registry.mongo_selects import MongoSelects
 from registry.trust import Trust
 from trainers.check import check_document
 
@@ -99,7 +100,7 @@ def test_an_estimator_becomes_a_valid_document() -> None:
         paused=True,
     )
     document = model.document()
-    checked = check_document(document, Trust())
+    checked = check_document(document, Trust(), MongoSelects())
     assert checked.fields_X == ("age", "income")
     assert checked.validation is not None
     assert checked.validation.select == {"collection": "held_out"}

@@ -1,0 +1,1 @@
+"""The registry in PostgreSQL: tables of the schema `refitd` in the user's own database."""
