@@ -127,10 +127,17 @@ def _traced(entry: Entry, origins: Mapping[str, Origin | Untold]) -> Entry:
             continue
         for name in origin.relations:
             exact = name == origin.itself and name not in watched
-            watched[name] = watch if exact else UNKNOWN
+            watched[name] = _told(watch, origin) if exact else UNKNOWN
     if faults and entry.checked and entry.checked.retrain.on_change:
         return replace(entry, document=None, watches={}, faults=tuple(faults))
     return replace(entry, document=entry.checked, watches=watched, faults=())
+
+
+def _told(watch: Watch, origin: Origin) -> Watch:
+    """With any field as a used one, where some of them is no column whose changes are told: computed by the server."""
+    if origin.columns is None or watch.used_fields is None or watch.used_fields <= origin.columns:
+        return watch
+    return replace(watch, used_fields=None)
 
 
 def _same(one: RawDocument, other: RawDocument) -> bool:

@@ -122,6 +122,7 @@ class Daemon:
         """Wait for the feed's lease, then open the feed."""
         self._leading.clear()
         self._holding.clear()
+        self._feed.close()  # after an error it may be ahead of what is stored; and a server may wait for it to end
         while not self._stop.is_set():
             row = self._store.feeds.acquire(self._feed.name, self._feed.kind, self._owner, self._options.lease_s)
             if row is not None:

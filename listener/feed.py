@@ -73,10 +73,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a relation's changes are told: under these names; `itself` is its own one, where it is told by itself."""
+    """Where a relation's changes are told: under these names; `itself` is its own one, where it is told by itself.
+
+    `columns` are the fields that an update's `touched` tells of; None: all that there may be.
+    """
 
     relations: frozenset[str]
     itself: str | None = None
+    columns: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from listener.feed import Feed
 from listener.matching import Evaluator
 from registry.errors import DatastoreUnsuitable
@@ -10,11 +12,15 @@ from registry.store import Store
 
 def native_feed(store: Store) -> tuple[Feed, Evaluator]:
     """The feed of the datastore's own change log, and the datastore as judge of rows."""
-    from registry.mongo.store import MongoStore
+    known: Any = store
+    if store.kind == "mongodb":
+        from listener.mongo_feed import MongoFeed
+        from listener.mongo_matching import MongoEvaluator
 
-    if not isinstance(store, MongoStore):
-        raise DatastoreUnsuitable(f"there is no feed for {type(store).__name__}")
-    from listener.mongo_feed import MongoFeed
-    from listener.mongo_matching import MongoEvaluator
+        return MongoFeed(known.connection), MongoEvaluator(known.connection)
+    if store.kind == "postgresql":
+        from listener.postgres_feed import PostgresFeed
+        from listener.postgres_matching import PostgresEvaluator
 
-    return MongoFeed(store.connection), MongoEvaluator(store.connection)
+        return PostgresFeed(known.connection), PostgresEvaluator(known.connection)
+    raise DatastoreUnsuitable(f"there is no feed for {type(store).__name__}")

@@ -20,7 +20,7 @@ from listener.catalogue import Catalogue, Entry, Key
 from listener.policy import Decision, decide, next_schedule
 from listener.status import differs, invalid_status, model_status, only_counts_differ
 from registry.document import ModelDocument
-from registry.errors import DatastoreUnavailable, FitBusy, NotFound, RefitdError, WorkerLost
+from registry.errors import DatastoreUnavailable, FitBusy, NotFound, NotVisible, RefitdError, WorkerLost
 from registry.records import Fit, FitState, Pending
 from registry.store import Store
 from trainers.executor import Executor, FitOrder
@@ -140,10 +140,13 @@ class Reconciler:
         state = self._scheduled(entry, state, now)
         decision = decide(document, state, now)
         if decision.due(now):
-            fit = self._start(entry, state, decision, now)
-            if fit is not None:
+            try:
+                if self._start(entry, state, decision, now) is not None:
+                    self._look_at(entry.name, now, _LOOK_AGAIN_S)
+                    return
+            except NotVisible as error:
+                decision = replace(decision, why=f"{decision.why}; {error}")
                 self._look_at(entry.name, now, _LOOK_AGAIN_S)
-                return
         elif decision.due_at is not None:
             self._push(entry.name, decision.due_at)
         if state.fit:
@@ -161,7 +164,11 @@ class Reconciler:
         return replace(state, schedule=cron, due_at=due_at)
 
     def _start(self, entry: Entry, state: Pending, decision: Decision, now: datetime) -> Fit | None:
-        """Claim a fit and hand it to the executor; None when another one was faster, or there is no room now."""
+        """Claim a fit and hand it to the executor; None when another one was faster, or there is no room now.
+
+        Raises:
+            NotVisible: what it has to cover can't be read yet.
+        """
         document = _document(entry)
         if not self._has_room(document.id):
             return None

@@ -1,4 +1,4 @@
-"""The packaged `mongod`: where it lies, how it is called, on which port, and what its log says went wrong."""
+"""The packaged `mongod`: where it lies, how it is called, and what its log says went wrong."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import stat
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from refitd._embedded_server import HOST, ServerOptions
+from refitd._embedded_server import free_port as free_port
 from registry.errors import DatastoreUnsuitable
 
-HOST = "127.0.0.1"
 REPLICA_SET = "rs0"
 
 
@@ -47,57 +47,20 @@ def _runnable(binary: Path, data_dir: Path) -> Path:
     return copy
 
 
-def is_free(port: int) -> bool:
-    """Can a server listen on `port` of loopback now?"""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port of loopback that nothing listens on; another program may still be quicker."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How one embedded server is run; `port` None means any free one."""
+class Options(ServerOptions):
+    """How one embedded `mongod` is run."""
 
-    data_dir: Path
-    port: int | None
+    program: ClassVar[str] = "mongod"
+
     oplog_mb: int
     cache_gb: float
     more: tuple[str, ...] = ()
 
-    @property
-    def log(self) -> Path:
-        return self.data_dir / "mongod.log"
-
-    @property
-    def port_file(self) -> Path:
-        return self.data_dir / "port"
-
-    def ports(self) -> list[int]:
-        """Ports to try in turn: the one asked for alone; else that of the last run, if free, then others."""
-        if self.port is not None:
-            return [self.port]
-        try:
-            last = int(self.port_file.read_text())
-        except (FileNotFoundError, ValueError):
-            last = 0
-        return ([last] if last and is_free(last) else []) + [free_port() for _ in range(3)]
-
     def command(self, port: int) -> list[str]:
         binary = _runnable(find_mongod(), self.data_dir)
         return [
-            str(binary), "--dbpath", str(self.data_dir / "db"), "--logpath", str(self.log), "--logappend",
+            str(binary), "--dbpath", str(self.db), "--logpath", str(self.log), "--logappend",
             "--bind_ip", HOST, "--port", str(port), "--nounixsocket",
             "--replSet", REPLICA_SET, "--oplogSize", str(self.oplog_mb),
             "--wiredTigerCacheSizeGB", str(self.cache_gb),

@@ -1,7 +1,7 @@
-"""`refitd demo`: a model retrained before one's eyes, as rows of a real data set arrive in a real MongoDB.
+"""`refitd demo`: a model retrained before one's eyes, as rows of a real data set arrive in a real datastore.
 
-Everything is as it would be in production: the rows and the model document are written by plain pymongo, and the
-daemon is a process of its own. Each step waits for what the registry says, never for time to pass.
+Everything is as it would be in production: the rows and the model document are written by the datastore's plain
+driver, and the daemon is a process of its own. Each step waits for what the registry says, never for time to pass.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from pymongo import MongoClient, UpdateOne
-from pymongo.database import Database
-
-from refitd.demo_data import DOCUMENT, Digits, load_digits
-from refitd.demo_servers import DaemonProcess, demo_daemon, demo_folder, demo_mongo
+from refitd.demo_data import MODEL, Digits, Scan, load_digits
+from refitd.demo_servers import DaemonProcess, demo_daemon, demo_folder
 from refitd.demo_text import Voice
+from refitd.demo_writer import Writer, writer_started
 from refitd.session import Session
 from refitd.settings import Settings
 from refitd.signals import until
 from refitd.standing import following, stand
+from refitd.together import PLACES
 from refitd.views import Row, version_row
 from refitd.waiting import Fresh
 from registry.errors import TimeLimit
 
-MODEL = str(DOCUMENT["_id"])
 
-
-def run_demo(compute: str, *, keep: bool, timeout_s: float, as_json: bool) -> None:
+def run_demo(kind: str, compute: str, *, keep: bool, timeout_s: float, as_json: bool) -> None:
     """Run it all, and clean up.
 
     Args:
+        kind: of the datastore, one of `refitd.together.PLACES`.
         compute: where fits run; `ray` starts one.
         keep: afterwards, leave everything running until Ctrl-C.
         as_json: one JSON document at the end; the story goes to stderr.
@@ -47,20 +45,19 @@ def run_demo(compute: str, *, keep: bool, timeout_s: float, as_json: bool) -> No
         began = time.monotonic()
         folder = stack.enter_context(demo_folder())
         voice.title(folder)
-        with voice.busy("starting MongoDB"):
-            server = stack.enter_context(demo_mongo(folder))
-        uri = server.uri("demo")
-        voice.done(f"MongoDB at {uri}")
-        client = stack.enter_context(MongoClient[Row](uri))
-        session = stack.enter_context(Session(Settings(datastore=uri)))
-        daemon = stack.enter_context(demo_daemon(folder, uri, compute))
-        story = _Story(client.get_default_database(), session, daemon, voice, began + timeout_s)
+        title = PLACES[kind].title
+        with voice.busy(f"starting {title}"):
+            writer = stack.enter_context(writer_started(kind, folder))
+        voice.done(f"{title} at {writer.uri}")
+        session = stack.enter_context(Session(Settings(datastore=writer.uri)))
+        daemon = stack.enter_context(demo_daemon(folder, writer.uri, compute))
+        story = _Story(writer, session, daemon, voice, began + timeout_s)
         story.tell(load_digits())
-        voice.summary(story.versions, time.monotonic() - began)
+        voice.summary(story.versions, time.monotonic() - began, writer.words)
         if as_json:
             voice.json({"versions": story.versions, "seconds": round(time.monotonic() - began, 1)})
         if keep:
-            voice.keep(uri)
+            voice.keep(writer.uri)
             story.stay()
         with voice.busy("stopping everything"):
             stack.close()
@@ -69,19 +66,16 @@ def run_demo(compute: str, *, keep: bool, timeout_s: float, as_json: bool) -> No
 class _Story:
     """The steps, one after another."""
 
-    def __init__(
-        self, database: Database[Row], session: Session, daemon: DaemonProcess, voice: Voice, limit: float
-    ) -> None:
-        self._database, self._session, self._daemon = database, session, daemon
+    def __init__(self, writer: Writer, session: Session, daemon: DaemonProcess, voice: Voice, limit: float) -> None:
+        self._writer, self._session, self._daemon = writer, session, daemon
         self._voice, self._limit = voice, limit
         self.versions: list[Row] = []
 
     def tell(self, digits: Digits) -> None:
         """All of it."""
         self._await_daemon()
-        # Kept images let the daemon tell changes that matter from others; without them it would rather fit once more.
-        self._database.create_collection("scans", changeStreamPreAndPostImages={"enabled": True})
-        self._database["held_out"].insert_many(list(digits.held_out))
+        self._writer.make_tables()
+        self._writer.insert("held_out", digits.held_out)
         self._first(digits.waves[0], len(digits.held_out))
         for wave in digits.waves[1:]:
             self._wave(wave)
@@ -101,22 +95,22 @@ class _Story:
             self._until(lambda: following(self._session.store) is not None, "the daemon to follow the datastore")
         self._voice.done(f"the daemon, with a Ray of its own ({time.monotonic() - began:.1f} s)")
 
-    def _first(self, rows: Sequence[Row], held: int) -> None:
-        self._voice.step(f"{len(rows)} labelled digits ({held} more to judge on) and a model document are written")
-        self._voice.document(DOCUMENT)
+    def _first(self, scans: Sequence[Scan], held: int) -> None:
+        self._voice.step(f"{len(scans)} labelled digits ({held} more to judge on) and a model document are written")
+        self._voice.document(self._writer.shown())
         self._voice.header()
-        self._database["scans"].insert_many(list(rows))
-        self._database["refitd.models"].insert_one(dict(DOCUMENT))
+        self._writer.insert("scans", scans)
+        self._writer.insert_document()
         self._new_version()
 
-    def _wave(self, rows: Sequence[Row]) -> None:
-        self._voice.step(f"{len(rows)} more labelled digits arrive")
-        self._database["scans"].insert_many(list(rows))
+    def _wave(self, scans: Sequence[Scan]) -> None:
+        self._voice.step(f"{len(scans)} more labelled digits arrive")
+        self._writer.insert("scans", scans)
         self._new_version()
 
     def _unlabelled(self, digits: Digits) -> None:
         self._voice.step(f"{len(digits.unlabelled)} scans arrive that nobody has labelled yet")
-        self._database["scans"].insert_many(list(digits.unlabelled))
+        self._writer.insert("scans", digits.unlabelled)
         look = Fresh(self._session.store, self._session.trust, MODEL)
         with self._voice.busy("the daemon goes over them"):
             self._until(look.look, "the daemon to go over the new rows")
@@ -126,8 +120,7 @@ class _Story:
 
     def _labelled(self, digits: Digits) -> None:
         self._voice.step(f"somebody labels them: {len(digits.labels)} updates move them into the select")
-        updates = [UpdateOne({"_id": key}, {"$set": {"label": label}}) for key, label in digits.labels.items()]
-        self._database["scans"].bulk_write(updates)
+        self._writer.label(digits.labels)
         self._new_version()
 
     def _new_version(self) -> None:

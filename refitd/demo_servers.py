@@ -1,4 +1,4 @@
-"""The demo's servers: a real mongod, and the daemon as a process of its own, in a folder that goes away again."""
+"""The demo's folder, which goes away again, and its daemon, a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from refitd.embedded import EmbeddedMongo
 from registry.errors import RefitdError
 
 _STOP_S = 15.0
@@ -50,16 +49,6 @@ def demo_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def demo_mongo(folder: Path) -> Iterator[EmbeddedMongo]:
-    """A MongoDB with its data in the folder."""
-    server = EmbeddedMongo.start(folder / "mongo", oplog_mb=64)
-    try:
-        yield server
-    finally:
-        server.kill()  # nobody will read these data again
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,25 @@ import click
 from refitd.views import describe_reason
 
 _BAR = 24
+_WIDTH = 118
+_COLUMN = 29
 _LINE = "  {version:>7}  {rows:>5}  {accuracy:<8}  {bar}  {after:>6}  {because}"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is said at the end of one kind of datastore."""
+
+    title: str
+    """What people call it."""
+    followed: str
+    """What the daemon followed."""
+    up: str
+    """The command that starts one."""
+    insert: str
+    """How a model document is added without us."""
+    example: str
+    """What a URI looks like."""
 
 
 class Voice:
@@ -52,12 +71,10 @@ class Voice:
         self._say()
         self._say(click.style(f"{self._steps}. {what}", bold=True))
 
-    def document(self, document: Mapping[str, Any]) -> None:
-        """The model document, as it is written."""
-        self._say('   db["refitd.models"].insert_one({')
-        for key, value in document.items():
-            self._say(click.style(f"       {json.dumps(key)}: {json.dumps(value)},", fg="cyan"))
-        self._say("   })")
+    def document(self, lines: Sequence[str]) -> None:
+        """The model document, as it is written; its fields are indented."""
+        for line in lines:
+            self._say(click.style(f"   {line}", fg="cyan" if line.startswith(" ") else None))
 
     def header(self) -> None:
         """Above the versions."""
@@ -84,12 +101,20 @@ class Voice:
         """Nothing happened, as it should be."""
         self._say(click.style(f"  {what}", fg="yellow"))
 
-    def summary(self, versions: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    def summary(self, versions: Sequence[Mapping[str, Any]], seconds: float, words: Words) -> None:
         """What was seen, and what to do next."""
         ways = " → ".join(f"{row['metrics'].get('accuracy', 0.0):.3f}" for row in versions)
         self._say()
         self._say(click.style(f"{len(versions)} versions in {seconds:.0f} s, accuracy {ways}", bold=True))
-        self._say(_EXPLANATION)
+        self._say()
+        self._say(textwrap.fill(_EXPLANATION.format(followed=words.followed), _WIDTH))
+        self._say()
+        self._say("Try next:")
+        listed = list(_next(words))
+        room = max(_COLUMN, *(len(command) + 2 for command, _ in listed))
+        for command, what in listed:
+            self._say(f"  {command:<{room}}{what}")
+        self._say()
 
     def keep(self, uri: str) -> None:
         """All of it stays for a while."""
@@ -105,16 +130,18 @@ class Voice:
         click.echo(text, err=self._err)
 
 
-_EXPLANATION = """
-What happened: nobody called fit. The daemon followed MongoDB's change stream and let the database itself say which
-changes match the model's select. Those made the model stale, so it was fitted again on Ray, on all rows that match
-by then, judged on the held-out ones, and published. Rows that don't match cost nothing, and a change is never lost:
-what the daemon has handled is stored in the same transaction as what it made of it.
+def _next(words: Words) -> Iterator[tuple[str, str]]:
+    """Commands, and what each does."""
+    yield words.up, "a datastore, Ray and the daemon, in this folder"
+    yield "refitd schema", "what a model document may say"
+    yield "refitd add model.yaml", f"add one; or {words.insert}"
+    yield "refitd status", "how every model stands; why MODEL, versions MODEL and fits say more"
+    yield "refitd doctor", f"check a {words.title} of your own: REFITD_DATASTORE='{words.example}' refitd doctor"
 
-Try next:
-  refitd up                    a datastore, Ray and the daemon, in this folder
-  refitd schema                what a model document may say
-  refitd add model.yaml        add one; or insert it into "refitd.models" with any client
-  refitd status                how every model stands; why MODEL, versions MODEL and fits say more
-  refitd doctor                check a MongoDB of your own: REFITD_DATASTORE='mongodb://…' refitd doctor
-"""
+
+_EXPLANATION = (
+    "What happened: nobody called fit. The daemon followed {followed} and let the database itself say which changes "
+    "match the model's select. Those made the model stale, so it was fitted again on Ray, on all rows that match by "
+    "then, judged on the held-out ones, and published. Rows that don't match cost nothing, and a change is never lost: "
+    "what the daemon has handled is stored in the same transaction as what it made of it."
+)

@@ -1,57 +1,71 @@
-"""Pre- and post-images: whether MongoDB keeps a collection's rows as they were before and after a change.
+"""Images: whether the datastore keeps rows as they were before a change.
 
-With them a change that doesn't matter to a model is told apart; without them every update and delete counts.
-https://www.mongodb.com/docs/manual/changeStreams/#change-streams-with-document-pre--and-post-images
+With them changes that don't matter are told apart; without them every update and delete of a followed row counts.
+MongoDB has pre- and post-images, PostgreSQL has REPLICA IDENTITY FULL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
+from registry.errors import DatastoreUnsuitable
 from registry.store import Store
 
 
-def enable_line(collection: str) -> str:
-    """What a person types into mongosh to enable them."""
-    return f'db.runCommand({{collMod: "{collection}", changeStreamPreAndPostImages: {{enabled: true}}}})'
+class _Images(Protocol):
+    """What each datastore's module has."""
+
+    def enabled(self, store: Store, relations: Iterable[str]) -> dict[str, bool]: ...
+
+    def enable(self, store: Store, relations: Iterable[str]) -> list[str]: ...
+
+    def enable_line(self, relation: str) -> str: ...
+
+    def cost(self, relations: Iterable[str]) -> str: ...
 
 
-def enabled(store: Store, collections: Iterable[str]) -> dict[str, bool]:
-    """Whether each has them; a collection that isn't there yet has not.
+def enabled(store: Store, relations: Iterable[str]) -> dict[str, bool]:
+    """Whether all is kept that would help, for each relation as selects name it.
 
-    Raises:
-        DatastoreUnsuitable: the login may not list collections.
-        DatastoreUnavailable: the server does not answer.
-    """
-    from registry.mongo.connection import translated
-    from registry.mongo.store import MongoStore
-
-    wanted = sorted(set(collections))
-    if not isinstance(store, MongoStore):
-        return dict.fromkeys(wanted, True)
-    listed = translated(store.connection.database.list_collections)(filter={"name": {"$in": wanted}})
-    found = {one["name"]: one.get("options", {}).get("changeStreamPreAndPostImages", {}) for one in listed}
-    return {name: bool(found.get(name, {}).get("enabled")) for name in wanted}
-
-
-def enable(store: Store, collections: Iterable[str]) -> list[str]:
-    """Enable them, making collections that are missing; those that did not have them.
+    MongoDB: a collection that isn't there yet has no images. PostgreSQL: what isn't there yet, and what no old row
+    would help (views and single partitions, any change of which counts), has nothing to enable.
 
     Raises:
-        DatastoreUnsuitable: the login may not (it needs `collMod` and `createCollection`: the role dbAdmin).
+        DatastoreUnsuitable: the login may not look.
         DatastoreUnavailable: the server does not answer.
     """
-    from registry.mongo.connection import translated
-    from registry.mongo.store import MongoStore
+    return _of(store).enabled(store, relations)
 
-    missing = [name for name, has in enabled(store, collections).items() if not has]
-    if not missing or not isinstance(store, MongoStore):
-        return []
-    database = store.connection.database
-    there = set(translated(database.list_collection_names)())
-    for name in missing:
-        if name not in there:
-            translated(database.create_collection)(name, changeStreamPreAndPostImages={"enabled": True})
-        else:
-            translated(database.command)("collMod", name, changeStreamPreAndPostImages={"enabled": True})
-    return missing
+
+def enable(store: Store, relations: Iterable[str]) -> list[str]:
+    """Enable what is missing; the collections (made where they are missing) or tables that were altered.
+
+    Raises:
+        DatastoreUnsuitable: the login may not: the role dbAdmin in MongoDB, the tables' owner in PostgreSQL. In
+            PostgreSQL nothing was altered then, and the message has the statements for the owner.
+        DatastoreUnavailable: the server does not answer, or somebody holds a lock on a table.
+    """
+    return _of(store).enable(store, relations)
+
+
+def enable_line(store: Store, relation: str) -> str:
+    """What a person types into mongosh or psql to enable them for a collection or table."""
+    return _of(store).enable_line(relation)
+
+
+def cost(store: Store, relations: Iterable[str]) -> str:
+    """What it means that these relations have none, for people."""
+    return _of(store).cost(relations)
+
+
+def _of(store: Store) -> _Images:
+    if store.kind == "mongodb":
+        from refitd import images_mongo
+
+        return images_mongo
+    if store.kind == "postgresql":
+        from refitd import images_postgres
+
+        return images_postgres
+    raise DatastoreUnsuitable(f"nothing is known of images in {store.kind}")

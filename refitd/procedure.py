@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,7 +14,7 @@ from refitd.session import Session
 from refitd.settings import load_settings
 from refitd.signals import until
 from registry.document import ModelDocument
-from registry.errors import Cancelled, FitBusy, FitError, RefitdError, WorkerLost
+from registry.errors import Cancelled, FitBusy, FitError, NotVisible, RefitdError, WorkerLost
 from registry.owner import is_dead, this_process
 from registry.records import Fit, FitState, Version
 from registry.store import RawDocument, Store
@@ -21,6 +22,8 @@ from trainers.check import check_document
 from trainers.executor import FitOrder
 from trainers.fit import new_fit, run_fit
 from trainers.predict import LoadedModel, load_version
+
+_LOOK_S = 0.1
 
 
 @contextmanager
@@ -73,6 +76,8 @@ def _claim(session: Session, document: ModelDocument, raw: RawDocument) -> Fit:
             return store.fits.start(new_fit(store, document, raw, reason, this_process(), bound=session.bound))
         except FitBusy:
             _wait_for_other(store, document.id)
+        except NotVisible:
+            time.sleep(_LOOK_S)  # nothing tells when others see a commit
 
 
 def _wait_for_other(store: Store, model: str) -> None:

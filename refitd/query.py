@@ -1,4 +1,4 @@
-"""Selects as people write them in Python: `Collection("customers").find({"country": "DE"})`."""
+"""Selects as people write them in Python: `Collection("customers").find({"country": "DE"})`, SQL, or Ibis."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from registry.errors import DocumentInvalid, Fault
+from registry.sql_ibis import ibis_sql, is_ibis
 
 Sort = str | Mapping[str, int] | Sequence[tuple[str, int]]
 
@@ -98,8 +99,8 @@ class Aggregation:
         return {"collection": self.collection, "pipeline": [dict(stage) for stage in self.pipeline]}
 
 
-def to_select(select: Any, path: str = "training_select") -> dict[str, Any]:
-    """The document's form of whatever was given as a select.
+def to_select(select: Any, path: str = "training_select") -> dict[str, Any] | str:
+    """The document's form of whatever was given as a select: a mapping for MongoDB, SQL for PostgreSQL.
 
     Raises:
         DocumentInvalid: it is none of the forms; says which there are.
@@ -108,9 +109,13 @@ def to_select(select: Any, path: str = "training_select") -> dict[str, Any]:
         return select.as_select()
     if isinstance(select, Mapping):
         return dict(select)
-    forms = "refitd.Collection(NAME).find({…}) or .aggregate([…]), or {'collection': NAME, 'filter': {…}}"
     if isinstance(select, str):
-        message = f"is SQL, but the datastore is MongoDB: write {forms}"
-    else:
-        message = f"is a {type(select).__module__}.{type(select).__qualname__}: write {forms}"
-    raise DocumentInvalid([Fault(path, message)])
+        return select
+    if is_ibis(select):
+        try:
+            return ibis_sql(select)
+        except DocumentInvalid as error:
+            raise DocumentInvalid([fault.under(path) for fault in error.faults]) from None
+    forms = "refitd.Collection(NAME).find({…}) or .aggregate([…]), 'SELECT … FROM …', or an Ibis table expression"
+    kind = f"{type(select).__module__}.{type(select).__qualname__}"
+    raise DocumentInvalid([Fault(path, f"is a {kind}: write {forms}")])

@@ -11,7 +11,7 @@ from registry.store import Store
 
 #: Without a signal we look again after this long: it bounds what a lost one costs.
 LOOK_S = 1.0
-_POLL_S = 0.2
+_POLL_S = 0.1
 _WATCHED = ("models", "pending", "fits", "versions", "feeds")
 
 
@@ -25,14 +25,13 @@ class Signal(Protocol):
 @contextlib.contextmanager
 def registry_changes(store: Store) -> Iterator[Signal]:
     """Signals from now on: a change between entering and the first `wait` is not missed."""
-    from registry.mongo.store import MongoStore
-
-    if not isinstance(store, MongoStore):
+    if store.kind != "mongodb":  # PostgreSQL has no such signal without a trigger of ours on each table
         yield _Poll()
         return
     from pymongo.errors import PyMongoError
 
-    with store.connection.client.start_session() as session:
+    known: Any = store
+    with known.connection.client.start_session() as session:
         try:
             signal: Signal = _Stream(store, session)
         except PyMongoError:

@@ -79,7 +79,7 @@ def feed_row(row: FeedRow, store: Store, retained: int | None = None) -> Row:
     return {
         "feed": row.id,
         "kind": row.kind,
-        "position": _position(row.position, store),
+        "position": store.show_stamp(store.position_stamp(row.position)) or _plain(row.position),
         "lag_s": round(max(0.0, (now - row.recorded).total_seconds()), 3) if row.recorded else None,
         "retained_bytes": retained,
         "resyncs": row.resyncs,
@@ -112,12 +112,21 @@ def describe_reason(reason: Mapping[str, Any]) -> str:
     return f"{said} ({', '.join(counts)})" if counts else said
 
 
-def _position(position: Mapping[str, Any] | None, store: Store) -> Any:
-    """For people: the place in time that it stands for, where it tells one."""
-    if not position:
+def size(count: int | None) -> str | None:
+    """`12.3 MB`, for people."""
+    if count is None:
         return None
-    stamps = (store.show_stamp(value) for value in position.values())
-    return next((shown for shown in stamps if shown), None) or dict(position)
+    shown, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if shown < 1000:
+            break
+        shown, unit = shown / 1000, larger
+    return f"{count} B" if unit == "B" else f"{shown:.1f} {unit}"
+
+
+def _plain(position: Mapping[str, Any] | None) -> Row | None:
+    """A position that stands for no place that the store knows, as it is."""
+    return dict(position) if position else None
 
 
 def _said(error: str | None) -> str | None:

@@ -195,6 +195,9 @@ class Artifacts(Protocol):
 class Store(Protocol):
     """A registry in one datastore."""
 
+    #: `mongodb` or `postgresql`.
+    kind: str
+
     @property
     def documents(self) -> Documents:
         """The model documents."""

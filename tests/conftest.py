@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.postgres"]
 
 # The order they run in: what fails quickly fails first.
 KINDS = ("unit", "contract", "integration", "acceptance", "chaos")

@@ -29,7 +29,7 @@ def model_checks(session: Session) -> Iterator[Check]:
 
 
 def _artifacts(session: Session) -> Check:
-    where = session.settings.artifacts or "the datastore (GridFS)"
+    where = session.settings.artifacts or "the datastore"
     try:
         sizes = session.store.artifacts.all()
     except (RefitdError, OSError, ValueError, ImportError) as error:

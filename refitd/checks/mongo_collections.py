@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from refitd.adding import relations_of
 from refitd.checks.check import Check, bad, doubtful, good
+from refitd.checks.watched import watched
 from refitd.images import enable_line, enabled
 from refitd.session import Session
-from registry.document import ModelDocument
-from registry.errors import DatastoreUnsuitable, DocumentInvalid
+from registry.errors import DatastoreUnsuitable
 from registry.mongo.connection import translated
 from registry.mongo.store import MongoStore
-from registry.store import Store
-
-
-def watched(store: Store) -> dict[str, list[str]]:
-    """Every collection that a readable document selects from, and those models."""
-    found: dict[str, list[str]] = {}
-    for raw in store.documents.all():
-        try:
-            document = ModelDocument.parse(raw)
-            relations = relations_of(document, store.selects)
-        except DocumentInvalid:  # `models` says so
-            continue
-        for name in relations:
-            found.setdefault(name, []).append(document.id)
-    return found
 
 
 def collection_checks(session: Session) -> Iterator[Check]:
@@ -70,5 +54,5 @@ def _images(store: MongoStore, models: dict[str, list[str]]) -> Iterator[Check]:
         "images",
         f"MongoDB keeps no rows as they were before a change for {', '.join(without)}: what can't be known counts as "
         "a match there (deletes, replaced rows, updates of rows that don't match)",
-        "refitd doctor --fix, or in mongosh: " + "; ".join(enable_line(name) for name in without),
+        "refitd doctor --fix, or in mongosh: " + "; ".join(enable_line(store, name) for name in without),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from refitd.cli.base import App, command
 from refitd.cli.output import emit, note, table
 
 if TYPE_CHECKING:
-    from registry.records import Fit, Version
+    from registry.records import FeedRow, Fit, Version
     from registry.store import Store
 
 Line = tuple[int, datetime, str]
@@ -138,31 +138,34 @@ def _fit(store: Store, what: str) -> Fit:
 @command("feeds")
 def feeds(app: App) -> None:
     """Where the feeds of changes stand, and who follows them."""
+    from refitd.retention import retained_bytes
     from refitd.views import feed_row
 
-    found = app.store.feeds.all()
-    rows = [feed_row(row, app.store) for row in found]
+    found, retained = app.store.feeds.all(), retained_bytes(app.store)
+    rows = [feed_row(row, app.store, retained.get(row.id)) for row in found]
 
     def human() -> None:
         if not rows:
             click.echo("no feed yet: `refitd run` starts following")
             return
-        columns = ("FEED", "KIND", "POSITION", "LAG", "RESYNCS", "DEAD LETTERS", "OWNER", "FOLLOWS")
-        table(
-            columns,
-            [
-                (
-                    row["feed"], row["kind"], row["position"], _lag(row["lag_s"]), row["resyncs"],
-                    row["dead_letters"], row["owner"] or "nobody", ", ".join(sorted(one.relations)),
-                )
-                for row, one in zip(rows, found, strict=True)
-            ],
-        )  # fmt: skip
+        columns = ("FEED", "KIND", "POSITION", "LAG", "RETAINED", "RESYNCS", "DEAD LETTERS", "OWNER", "FOLLOWS")
+        shown = [at for at, column in enumerate(columns) if retained or column != "RETAINED"]
+        cells = [_feed_cells(row, one) for row, one in zip(rows, found, strict=True)]
+        table([columns[at] for at in shown], [[row[at] for at in shown] for row in cells])
         for one in found:
             if one.last_resync:
                 note(f"{one.id}: the last resync: {one.last_resync}")
 
     emit(app.json, rows, human)
+
+
+def _feed_cells(row: Mapping[str, Any], feed: FeedRow) -> Sequence[Any]:
+    from refitd.views import size
+
+    return (
+        row["feed"], row["kind"], row["position"], _lag(row["lag_s"]), size(row["retained_bytes"]), row["resyncs"],
+        row["dead_letters"], row["owner"] or "nobody", ", ".join(sorted(feed.relations)),
+    )  # fmt: skip
 
 
 def _lag(lag_s: float | None) -> str | None:

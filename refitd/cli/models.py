@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command("add")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--enable-images", is_flag=True, help="Have MongoDB keep rows as they were before a change.")
+@click.option("--enable-images", is_flag=True, help="Have the datastore keep rows as they were before a change.")
 def add(app: App, files: Sequence[Path], enable_images: bool) -> None:
     """Add or change models from YAML or JSON files.
 
@@ -41,14 +41,15 @@ def add(app: App, files: Sequence[Path], enable_images: bool) -> None:
 
 
 def _hint_images(store: Store, relations: Iterable[str]) -> None:
-    from refitd.images import enabled
+    from refitd.images import cost, enabled
+    from registry.errors import DatastoreUnsuitable
 
-    without = [name for name, has in enabled(store, relations).items() if not has]
+    try:
+        without = [name for name, has in enabled(store, relations).items() if not has]
+    except DatastoreUnsuitable:  # the login may not look: doctor says so, and the models are written
+        return
     if without:
-        note(
-            f"{', '.join(without)}: MongoDB keeps no rows as they were before a change, so deletes and updates of rows "
-            "that don't match cost a fit as well; `refitd doctor --fix` (or add --enable-images) tells them apart"
-        )
+        note(f"{cost(store, without)}; `refitd doctor --fix` (or add --enable-images) tells them apart")
 
 
 @command("status")

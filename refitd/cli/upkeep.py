@@ -15,35 +15,38 @@ if TYPE_CHECKING:
 
 
 @command("doctor")
-@click.option("--fix", is_flag=True, help="Mend what can be mended: make the registry, enable images.")
+@click.option("--fix", is_flag=True, help="Mend what can be mended: make the registry, enable images (see `add`).")
 def doctor(app: App, fix: bool) -> None:
     """Check datastore, Ray and models; print the exact fix. Exits 1 when a check fails."""
     from refitd.checks import diagnose
 
-    fixed = _mend(app) if fix else []
+    mended = _mend(app) if fix else []
     checks: list[Check] = []
     for check in diagnose(app.session):
         checks.append(check)
         if not app.json:
             _show(check)
     emit(app.json, [dataclasses.asdict(check) for check in checks], lambda: None)
-    for line in fixed:
-        note(f"fixed: {line}")
+    for line in mended:
+        note(line)
     if not all(check.ok for check in checks):
         click.get_current_context().exit(1)
 
 
 def _mend(app: App) -> list[str]:
-    """What was done. A datastore that doesn't answer is left to the checks to report."""
-    from refitd.checks.mongo_collections import watched
+    """What was done, or could not be. A datastore that doesn't answer is left to the checks to report."""
+    from refitd.checks.watched import watched
     from refitd.images import enable
-    from registry.errors import DatastoreUnavailable
+    from registry.errors import DatastoreUnavailable, DatastoreUnsuitable
 
     try:
         app.session.prepare()
-        return [f"images are kept for {name} from now on" for name in enable(app.store, watched(app.store))]
+        altered = enable(app.store, watched(app.store))
     except DatastoreUnavailable:
         return []
+    except DatastoreUnsuitable as error:
+        return [f"not fixed: {error}"]
+    return [f"fixed: images are kept for {name} from now on" for name in altered]
 
 
 def _show(check: Check) -> None:

@@ -24,6 +24,8 @@ from registry.store import Artifacts
 class MongoStore:
     """See `registry.store.Store`. Stamps are cluster times (`bson.Timestamp`)."""
 
+    kind = "mongodb"
+
     def __init__(self, uri: str, *, artifacts_url: str | None = None, timeout_s: float = 10.0) -> None:
         """Connects lazily. Raises `SettingsInvalid` when the URI can't be used."""
         self._connection = self.connection = Connection(uri, timeout_s=timeout_s)

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from tests.fixtures.daemon import Daemons, document
+from tests.fixtures.datastores import Datastore
+from tests.fixtures.places import OwnServers
 from tests.fixtures.servers import ROOT
-from tests.fixtures.subject import Mongo, Subject, own_database, row
-from tests.fixtures.waiting import there, wait_for, wait_fresh, wait_state, wait_version
+from tests.fixtures.subject import Subject, row
+from tests.fixtures.waiting import wait_for, wait_fresh, wait_state, wait_version
 
 
 class Writer(threading.Thread):
@@ -29,8 +31,8 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         for first in range(0, self._count, 20):
-            self._subject.rows.insert_many(
-                row(1000 + n, country="FR" if n % 3 else "DE") for n in range(first, first + 20)
+            self._subject.rows.insert(
+                *(row(1000 + n, country="FR" if n % 3 else "DE") for n in range(first, first + 20))
             )
             if first >= 500:
                 self.begun.set()
@@ -41,11 +43,11 @@ class Writer(threading.Thread):
 @pytest.mark.parametrize("compute", ["local", "ray"])
 @pytest.mark.timeout(300)
 def test_killed_in_the_middle_of_ten_thousand_inserts(
-    mongo: Mongo, daemons: Daemons, compute: str, request: pytest.FixtureRequest
+    datastore: Datastore, daemons: Daemons, compute: str, request: pytest.FixtureRequest
 ) -> None:
     where = request.getfixturevalue("ray_address") if compute == "ray" else "local"
     daemon = daemons(compute=where).start()
-    subject = Subject(mongo, daemon, "m").fill()
+    subject = Subject(datastore, daemon, "m").fill()
     subject.add()
     writer = Writer(subject, 10_000)
     writer.start()
@@ -61,10 +63,10 @@ def test_killed_in_the_middle_of_ten_thousand_inserts(
 
 
 CHANGES: tuple[Callable[[Subject], Any], ...] = (
-    lambda it: it.rows.insert_one(row(20)),
-    lambda it: it.rows.update_one({"_id": 0}, {"$inc": {"v": 1}}),
-    lambda it: it.rows.update_one({"_id": 1}, {"$set": {"country": "FR"}}),
-    lambda it: it.rows.delete_one({"_id": 2}),
+    lambda it: it.rows.insert(row(20)),
+    lambda it: it.rows.add({"id": 0}, v=1),
+    lambda it: it.rows.set({"id": 1}, country="FR"),
+    lambda it: it.rows.delete({"id": 2}),
 )
 
 
@@ -80,27 +82,26 @@ def test_changes_made_while_it_is_down_count(fitted: Subject, how: str) -> None:
 
 def test_nothing_happened_while_it_was_down(fitted: Subject) -> None:
     fitted.daemon.restart()
-    fitted.rows.insert_one(row(20, country="FR"))
+    fitted.rows.insert(row(20, country="FR"))
     fitted.daemon.restart()
     fitted.unmoved()
 
 
 def test_a_document_edited_while_it_is_down(fitted: Subject) -> None:
     fitted.daemon.kill()
-    fitted.filter = {"country": "FR"}
-    fitted.edit(training_select={"collection": fitted.name, "filter": fitted.filter})
-    fitted.models.insert_one({**fitted.document(), "_id": f"{fitted.name}_another"})
+    fitted.edit(training_select=fitted.choose(country="FR"))
+    fitted.store.documents.insert({**fitted.document(), "_id": f"{fitted.name}_another"})
     fitted.daemon.start()
     fitted.refitted("edited")
-    wait_fresh(fitted.mongo, f"{fitted.name}_another", 1)
+    wait_fresh(fitted.store, f"{fitted.name}_another", 1)
 
 
 def test_a_document_edited_there_and_back_while_it_is_down(fitted: Subject) -> None:
     fitted.edit(paused=True, train_X=["id"])
-    wait_state(fitted.mongo, fitted.name, "paused")
-    fitted.rows.update_one({"_id": 0}, {"$inc": {"v": 1}})
-    fitted.rows.insert_one(row(20))
-    wait_state(fitted.mongo, fitted.name, "paused", where={"pending": 1})
+    wait_state(fitted.store, fitted.name, "paused")
+    fitted.rows.add({"id": 0}, v=1)
+    fitted.rows.insert(row(20))
+    wait_state(fitted.store, fitted.name, "paused", where={"pending": 1})
     fitted.daemon.kill()
     fitted.edit(paused=False, train_X=["id", "v"])
     fitted.daemon.start()
@@ -109,37 +110,37 @@ def test_a_document_edited_there_and_back_while_it_is_down(fitted: Subject) -> N
 
 def test_a_document_removed_while_it_is_down_and_added_while_it_is_up(fitted: Subject) -> None:
     """Its changes were nobody's in between, though its collection was followed for another model."""
-    fitted.models.insert_one({**fitted.document(), "_id": f"{fitted.name}_another"})
-    wait_fresh(fitted.mongo, f"{fitted.name}_another", 1)
+    fitted.store.documents.insert({**fitted.document(), "_id": f"{fitted.name}_another"})
+    wait_fresh(fitted.store, f"{fitted.name}_another", 1)
     fitted.daemon.kill()
     written = fitted.written()
-    fitted.models.delete_one({"_id": fitted.name})
+    fitted.store.documents.remove(fitted.name)
     fitted.daemon.start()
-    fitted.rows.insert_one(row(20))
-    wait_fresh(fitted.mongo, f"{fitted.name}_another", 2)
-    fitted.models.insert_one(written)
+    fitted.rows.insert(row(20))
+    wait_fresh(fitted.store, f"{fitted.name}_another", 2)
+    fitted.store.documents.insert(written)
     fitted.covers()
 
 
 @pytest.mark.parametrize("compute", ["local", "ray"])
 @pytest.mark.timeout(300)
 def test_killed_during_a_fit(
-    mongo: Mongo, daemons: Daemons, tmp_path: Path, compute: str, request: pytest.FixtureRequest
+    datastore: Datastore, daemons: Daemons, tmp_path: Path, compute: str, request: pytest.FixtureRequest
 ) -> None:
     daemon = daemons(compute=request.getfixturevalue("ray_address") if compute == "ray" else "local").start()
-    subject, hold = Subject(mongo, daemon, "m").fill(), tmp_path / "hold"
+    subject, hold = Subject(datastore, daemon, "m").fill(), tmp_path / "hold"
     hold.touch()
     params = {"hold": str(hold), "entered": str(tmp_path)}
-    subject.models.insert_one(subject.document(object={**document("m")["object"], "params": params}))
-    wait_for(mongo, lambda: entered(tmp_path) == 1, "the fit was entered")
+    subject.insert(object={**document("m")["object"], "params": params})
+    wait_for(datastore, lambda: entered(tmp_path) == 1, "the fit was entered")
     daemon.kill()
     daemon.wait_alone()  # what it had started ends with it
     daemon.start()
-    wait_for(mongo, lambda: entered(tmp_path) == 2, "it was entered again", 12)
+    wait_for(datastore, lambda: entered(tmp_path) == 2, "it was entered again", 12)
     hold.unlink()
     subject.refitted("added")
-    fits = list(mongo["refitd.fits"].find().sort("_id", 1))
-    assert [(one["state"], one["error"]) for one in fits] == [("lost", None), ("published", None)]
+    fits = datastore.registry.fits()
+    assert [(one["state"], one["error"]) for one in reversed(fits)] == [("lost", None), ("published", None)]
     assert entered(tmp_path) == 2
     subject.unmoved()
 
@@ -152,7 +153,7 @@ def test_a_stop_waits_for_a_fit_that_ends_soon(fitted: Subject, tmp_path: Path) 
     hold = tmp_path / "hold"
     hold.touch()
     fitted.edit(object={**fitted.document()["object"], "params": {"hold": str(hold)}})
-    wait_state(fitted.mongo, fitted.name, "fitting")
+    wait_state(fitted.store, fitted.name, "fitting")
     threading.Timer(2.0, hold.unlink).start()
     seconds, code = fitted.daemon.stop()
     assert (code, seconds < 10) == (0, True)
@@ -166,60 +167,60 @@ def test_a_stop_waits_for_a_fit_that_ends_soon(fitted: Subject, tmp_path: Path) 
 @pytest.mark.parametrize("compute", ["local", "ray"])
 @pytest.mark.timeout(300)
 def test_a_stop_does_not_wait_for_a_fit_that_goes_on(
-    mongo: Mongo, daemons: Daemons, tmp_path: Path, compute: str, request: pytest.FixtureRequest
+    datastore: Datastore, daemons: Daemons, tmp_path: Path, compute: str, request: pytest.FixtureRequest
 ) -> None:
     daemon = daemons(compute=request.getfixturevalue("ray_address") if compute == "ray" else "local").start()
-    subject, hold = Subject(mongo, daemon, "m").fill(), tmp_path / "hold"
+    subject, hold = Subject(datastore, daemon, "m").fill(), tmp_path / "hold"
     hold.touch()
-    subject.models.insert_one(subject.document(hold=str(hold)))
-    wait_state(mongo, "m", "fitting")
+    subject.insert(hold=str(hold))
+    wait_state(datastore, "m", "fitting")
     seconds, code = daemon.stop()
     assert (code, seconds < 10) == (0, True)
     daemon.wait_alone()
     hold.unlink()
     daemon.start()
     # Nothing failed: it was stopped, and is fitted again at once, for the same reason.
-    wait_version(mongo, "m", 1, deadline_s=12)
-    assert {one["state"] for one in mongo["refitd.fits"].find()} <= {"lost", "published"}
-    assert [one["error"] for one in mongo["refitd.fits"].find({"error": {"$ne": None}})] == []
+    wait_version(datastore, "m", 1, deadline_s=12)
+    fits = datastore.registry.fits()
+    assert {one["state"] for one in fits} <= {"lost", "published"}
+    assert {one["error"] for one in fits} == {None}
 
 
-def test_a_stop_before_it_has_begun(daemons: Daemons) -> None:
-    daemon = daemons("mongodb://127.0.0.1:1/nowhere?replicaSet=rs0")
+def test_a_stop_before_it_has_begun(daemons: Daemons, nowhere: str) -> None:
+    daemon = daemons(nowhere)
     daemon.start(following=False)
     daemon.wait_log("waiting for the datastore")
     seconds, code = daemon.stop()
     assert (code, seconds < 10) == (0, True)
 
 
-def test_a_stop_while_the_database_is_away(tmp_path: Path, daemons: Daemons) -> None:
-    hold = tmp_path / "hold"
+def test_a_stop_while_the_database_is_away(tmp_path: Path, own_server: OwnServers, daemons: Daemons) -> None:
+    hold, own = tmp_path / "hold", own_server()
     hold.touch()
-    with own_database(tmp_path / "data") as (server, client):
-        subject = Subject(client["shop"], daemons(server.uri("shop")).start(), "m").fill()
-        subject.models.insert_one(subject.document(hold=str(hold)))
-        wait_state(client["shop"], "m", "fitting")
-        server.kill()
-        subject.daemon.wait_log("waiting for the datastore")
-        seconds, code = subject.daemon.stop()
-        assert (code, seconds < 10) == (0, True)
+    subject = Subject(own.store, daemons(own.store.uri).start(), "m").fill()
+    subject.insert(hold=str(hold))
+    wait_state(own.store, "m", "fitting")
+    own.server.kill()
+    subject.daemon.wait_log("waiting for the datastore")
+    seconds, code = subject.daemon.stop()
+    assert (code, seconds < 10) == (0, True)
 
 
 def test_a_schedule_that_came_due_while_it_was_down(fitted: Subject) -> None:
     fitted.edit(retrain={"on_change": False, "schedule": "0 3 1 1 *"})
-    due = wait_for(fitted.mongo, lambda: fitted.pending().get("due_at"), "its due time is known")
+    due = wait_for(fitted.store, lambda: fitted.pending().get("due_at"), "its due time is known")
     fitted.daemon.stop()
-    fitted.mongo["refitd.pending"].update_one({"_id": fitted.name}, {"$set": {"due_at": due - timedelta(days=800)}})
-    fitted.rows.insert_one(row(20))
+    fitted.store.alter("pending", {"model": fitted.name}, due_at=due - timedelta(days=800))
+    fitted.rows.insert(row(20))
     fitted.daemon.start()
-    assert wait_fresh(fitted.mongo, fitted.name, 2)["reason"]["kind"] == "schedule"
+    assert wait_fresh(fitted.store, fitted.name, 2)["reason"]["kind"] == "schedule"
     fitted.covers()
     assert fitted.pending()["due_at"] == due
 
 
 def epoch_of(subject: Subject) -> int:
     """How often the feed was taken over."""
-    return int(there(subject.mongo["refitd.feeds"].find_one())["epoch"])
+    return int(subject.store.registry.feed()["epoch"])
 
 
 def test_a_second_daemon_stands_by_and_takes_over(fitted: Subject, daemons: Daemons) -> None:
@@ -228,7 +229,7 @@ def test_a_second_daemon_stands_by_and_takes_over(fitted: Subject, daemons: Daem
     fitted.unmoved()
     assert "following" not in second.log
     fitted.daemon.kill()
-    fitted.rows.insert_one(row(20))
+    fitted.rows.insert(row(20))
     second.wait_log("following", 20)
     fitted.refitted(inserts=1)
     fitted.daemon.start(following=False)
@@ -247,7 +248,7 @@ def test_a_daemon_that_slept_through_its_lease_does_nothing(fitted: Subject, dae
     fitted.daemon.send(signal.SIGCONT)
     fitted.daemon.wait_log("taken over", 30)
     fitted.unmoved()
-    fitted.rows.delete_one({"_id": 0})
+    fitted.rows.delete({"id": 0})
     fitted.refitted(deletes=1)
     assert epoch_of(fitted) == epoch + 1
     second.stop()
@@ -255,28 +256,19 @@ def test_a_daemon_that_slept_through_its_lease_does_nothing(fitted: Subject, dae
 
 
 def test_what_a_killed_process_had_open_holds_nobody_up(fitted: Subject) -> None:
-    """The server keeps a transaction, and its locks, for a minute after its process is gone."""
+    """A MongoDB server keeps a transaction, and its locks, for a minute after its process is gone."""
     fitted.daemon.kill()
     held = subprocess.Popen(
-        [sys.executable, "-c", HOLDS_THE_FEED, fitted.daemon.uri], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", fitted.store.holds_the_feed, fitted.daemon.uri],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert held.stdout is not None
     assert held.stdout.readline() == "held\n"
     held.kill()
     held.wait()
-    fitted.rows.insert_one(row(20))
+    fitted.rows.insert(row(20))
     fitted.daemon.start(following=False)
     fitted.daemon.wait_log("following", 20)
     fitted.refitted(inserts=1)
-
-
-#: One of our processes, in the middle of a transaction on the feed's row.
-HOLDS_THE_FEED = """
-import sys, time
-from registry.mongo.connection import Connection
-connection = Connection(sys.argv[1])
-with connection.client.start_session() as session, session.start_transaction():
-    connection.collection("feeds").update_many({}, {"$inc": {"n": 1}}, session=session)
-    print("held", flush=True)
-    time.sleep(600)
-"""

@@ -11,28 +11,42 @@ from gridfs import GridFSBucket
 
 from registry.artifacts import digest_of
 from registry.errors import ArtifactCorrupt, NotFound
-from registry.store import Artifacts
+from registry.mongo.store import MongoStore
+from registry.postgres.store import PostgresStore
+from registry.store import Artifacts, Store
 from registry.stores import open_store
+from tests.fixtures.stores import STORES, store_uri
 
 Damage = Callable[[str], None]
 
 
-@pytest.fixture(params=["gridfs", "file"])
-def place(
-    request: pytest.FixtureRequest, mongo_uri: str, mongo: Any, tmp_path: Path
-) -> Iterator[tuple[Artifacts, Damage]]:
-    folder = tmp_path / "artifacts"
-    url = folder.as_uri() if request.param == "file" else None
-    store = open_store(mongo_uri, artifacts_url=url)
+@pytest.fixture(params=[*STORES, "file"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Artifacts, Damage]]:
+    if request.param == "file":
+        folder = tmp_path / "artifacts"
+        # A store connects when its datastore is used: not for artifacts that lie elsewhere.
+        store = open_store("mongodb://127.0.0.1:1/unused", artifacts_url=folder.as_uri())
+        yield store.artifacts, lambda digest: _write_other(folder / digest)
+        store.close()
+        return
+    with store_uri(request) as uri:
+        store = open_store(uri)
+        store.prepare()
+        yield store.artifacts, lambda digest: _damage(store, digest)
+        store.close()
 
-    def damage(digest: str) -> None:
-        if url:
-            (folder / digest).write_bytes(b"other")
-        else:
-            mongo["refitd.artifacts.chunks"].update_one({"files_id": digest}, {"$set": {"data": b"other"}})
 
-    yield store.artifacts, damage
-    store.close()
+def _write_other(path: Path) -> None:
+    path.write_bytes(b"other")
+
+
+def _damage(store: Store, digest: str) -> None:
+    if isinstance(store, PostgresStore):
+        store.connection.run("UPDATE refitd.artifact_chunks SET data = %s WHERE digest = %s", (b"other", digest))
+        return
+    assert isinstance(store, MongoStore)
+    chunks = store.connection.collection("artifacts.chunks")
+    chunks.update_one({"files_id": digest}, {"$set": {"data": b"other"}})
 
 
 @pytest.mark.parametrize("data", [b"", b"small", bytes(3_000_000)])

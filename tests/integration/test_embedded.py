@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from pymongo import MongoClient
 from refitd import _mongod
 from refitd.embedded import EmbeddedMongo
 from registry.errors import DatastoreUnavailable, DatastoreUnsuitable
+from tests.fixtures.embedded import is_gone, listener_on, wait_until
 
 STARTS_ONE_AND_WAITS = """
 import sys, time
@@ -40,45 +37,6 @@ def _package() -> None:
 
 def client_of(server: EmbeddedMongo) -> MongoClient[dict[str, Any]]:
     return MongoClient(server.uri("shop"))
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
-
-
-def is_gone(pid: int) -> bool:
-    """No such process, or only its exit status is left."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-@contextmanager
-def listener_on(port: int) -> Iterator[None]:
-    """A foreign program that has the port and hangs up on everybody."""
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
-        taken.settimeout(0.05)
-        done = threading.Event()
-
-        def hang_up() -> None:
-            while not done.is_set():
-                try:
-                    taken.accept()[0].close()
-                except TimeoutError:
-                    continue
-
-        thread = threading.Thread(target=hang_up)
-        thread.start()
-        yield
-        done.set()
-        thread.join()
 
 
 def test_takes_transactions_and_change_streams_as_soon_as_it_is_started(tmp_path: Path) -> None:

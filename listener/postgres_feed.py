@@ -1,0 +1,287 @@
+"""One logical replication slot of PostgreSQL, over the watched tables and our own model documents and versions.
+
+The stream tells of rows. What it can't tell, that a relation was altered, rewritten, attached, or out of the
+publication for a while, the catalogs are asked for every `LOOK_S`; it counts as a change of that relation. A position
+holds what relations looked like, so that what happened while nobody followed is seen as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from listener import postgres_catalog
+from listener.feed import Batch, Change, Kind, Origin, Position, Untold
+from listener.pg_stream import PgStream
+from listener.pg_tuples import ProtocolError
+from listener.pgoutput import read_lsn, show_lsn
+from listener.postgres_catalog import Found, Relation
+from listener.postgres_changes import Assembler
+from listener.postgres_publication import OWN, PUBLICATION, Publication
+from listener.postgres_session import PgSession
+from listener.postgres_slot import Slots, slot_name
+from listener.postgres_unsettled import writers
+from registry.errors import DatastoreUnavailable, PositionLost
+from registry.postgres.connection import Connection, translated
+from registry.postgres.failures import translate
+from registry.postgres.stamps import PgStamp, Snapshot
+
+#: Seconds between two looks at the catalogs.
+LOOK_S = 1.0
+_STATEMENT_LIMIT = "20s"
+_NOW = "SELECT pg_current_snapshot()::text, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::int8"
+
+
+class PostgresFeed:
+    """See `listener.feed.Feed`. A position is `{history, lsn, publication, shapes, unsettled}`: where in which log; the
+    publication's oid; each relation's fingerprint; transactions that may have changed one unseen."""
+
+    kind = "postgresql"
+
+    def __init__(self, connection: Connection) -> None:
+        database = connection.login.database
+        self.name = f"postgresql:{database}"
+        self._connection = connection
+        self._session = PgSession(connection.parameters, statement_timeout=_STATEMENT_LIMIT)
+        self._publication = Publication(self._session)
+        self._conninfo = make_conninfo(**connection.parameters)
+        self._slots = Slots(self._session, self._conninfo, slot_name(database), database)
+        self._stream: PgStream | None = None
+        self._assembler = Assembler("", 0, 0)
+        self._asked: set[str] = set()
+        self._found = Found({})
+        self._refused: Mapping[str, str] = {}
+        self._relations: frozenset[str] = frozenset()
+        self._shapes: dict[str, str] = {}
+        self._unsettled: dict[str, frozenset[int]] = {}
+        self._oid = 0
+        self._since = PgStamp("")
+        self._look_at = 0.0
+        self._waiting: Batch | None = None
+
+    @translated
+    def identity(self) -> str:
+        """The system identifier and the timeline: transaction ids and places in the log mean something only there."""
+        return self._connection.history()
+
+    @translated
+    def origins(self, relations: Collection[str]) -> Mapping[str, Origin | Untold]:
+        """For each relation those whose changes change it. Tables among them get into the publication here."""
+        self._asked |= set(relations)
+        self._publication.prepare()
+        self._look()
+        self._publish()
+        return {name: self._origin(name) for name in relations}
+
+    @translated
+    def start(self, relations: frozenset[str]) -> Position:
+        """Follow these relations from now on, with a new slot; the position to store."""
+        self._end_stream()
+        history = self.identity()
+        self._oid = self._publication.prepare()
+        self._slots.make()
+        self._follow(relations, history)
+        slot = self._slots.state()
+        self._open(slot.confirmed if slot and slot.confirmed else self._now()[1])
+        self._unsettled = {}  # the slot began when those who wrote before had ended
+        return self._position(self._assembler.lsn)
+
+    @translated
+    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
+        """Follow these relations from a stored position. What the catalogs show to have changed since counts."""
+        lsn, shapes, unsettled = self._check(position)
+        new = relations - followed
+        if self._stream is None or lsn != self._assembler.lsn or self._assembler.torn:
+            self._end_stream()
+            self._slots.check(lsn)
+            self._slots.free()
+            self._follow(relations, position["history"])
+            self._open(lsn)
+        else:
+            self._follow(relations, position["history"])
+        self._unsettled = {name: xids for name, xids in unsettled.items() if name in relations}
+        self._unsettle(new)
+        altered = {name for name in relations - new if shapes.get(name) != self._shapes.get(name)}
+        if altered:
+            self._waiting = self._altered(altered)
+        self._publication.drop(followed - relations)
+
+    def next(self, timeout_s: float) -> Batch | None:
+        """The next batch, waiting so long for one."""
+        try:
+            return self._next(timeout_s)
+        except psycopg.Error as error:
+            self._end_stream()
+            if isinstance(error, psycopg.errors.UndefinedObject) or "publication" in str(error):
+                raise PositionLost(f"PostgreSQL can't go on: {error.diag.message_primary or error}") from error
+            raise translate(error, self._connection.login) from error
+        except ProtocolError as error:
+            self._end_stream()
+            raise DatastoreUnavailable(f"PostgreSQL sent what can't be read: {error}") from error
+
+    def since(self) -> PgStamp:
+        """A snapshot that was taken when what `start` or `resume` added was in the publication already."""
+        return self._since
+
+    def stored(self, position: Position) -> None:
+        """The slot need not keep the log before this position."""
+        if self._stream is not None and "lsn" in position:
+            self._stream.acknowledge(read_lsn(position["lsn"]))
+
+    def close(self) -> None:
+        """Give the connections back; the slot stays. Twice is safe."""
+        self._end_stream()
+        self._session.close()
+
+    def _next(self, timeout_s: float) -> Batch | None:
+        if self._stream is None:
+            raise DatastoreUnavailable("the replication stream is not open")
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            return waiting
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            seen = self._look_again()
+            if seen is not None:
+                return seen
+        chunk = self._stream.take(min(timeout_s, max(0.0, self._look_at - now)))
+        return self._assembler.take(chunk.messages, chunk.sent, self._position) if chunk else None
+
+    # What the catalogs say
+
+    def _look(self) -> None:
+        self._found = postgres_catalog.look(self._session.rows, self._asked | set(OWN), PUBLICATION)
+
+    def _publish(self) -> None:
+        missing = [
+            one for one in self._found.relations().values()
+            if one.published is None and not one.is_view and one.untold is None and one.root is None
+        ]  # fmt: skip
+        if missing:
+            self._refused = self._publication.add(missing)
+            self._look()
+
+    def _origin(self, name: str) -> Origin | Untold:
+        behind = self._found.behind.get(name, ())
+        if not behind:
+            return Origin(frozenset({name}), name)
+        for one in behind:
+            reason = one.untold or self._refused.get(one.name)
+            if reason is not None and (one.published is None or one.untold):
+                return Untold(reason)
+        own = behind[0]
+        itself = None if own.is_view or own.root else own.name
+        return Origin(frozenset(one.name for one in behind), itself, own.columns)
+
+    def _follow(self, relations: frozenset[str], history: str) -> None:
+        """Tell changes of these from now on, and remember how they look."""
+        self._relations = relations
+        self._look()
+        there = {name: one for name, one in self._found.relations().items() if name in relations}
+        self._shapes = {name: there[name].fingerprint if name in there else "" for name in relations}
+        self._assembler.follow(there.values())
+        self._since = PgStamp(history, self._now()[0])
+
+    def _look_again(self) -> Batch | None:
+        """What has happened that the stream doesn't tell."""
+        if self._publication.oid() != self._oid:
+            raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
+        before = self._found
+        self._look()
+        known = {name: one.fingerprint for name, one in self._found.relations().items()}
+        altered = {name for name in self._relations if known.get(name, "") != self._shapes[name]}
+        altered |= {name for name in self._relations if name in self._found.behind and self._found.behind[name]
+                    and name not in known}  # fmt: skip
+        snapshot = self._now()[0]
+        settled = {name for name, xids in self._unsettled.items() if any(snapshot.shows(xid) for xid in xids)}
+        if not altered and not settled:
+            same = _all(before) == _all(self._found)
+            return None if same else Batch((), self._position(self._assembler.lsn), None)
+        return self._altered(altered | settled)
+
+    def _altered(self, names: Collection[str]) -> Batch:
+        """A change of each of these, that only a cut from now on covers; and the documents are to be read again."""
+        self._publish()
+        known = self._found.relations()
+        self._shapes |= {name: known[name].fingerprint if name in known else "" for name in names}
+        self._assembler.follow(one for name, one in known.items() if name in self._relations)
+        self._unsettle(names)
+        snapshot = self._now()[0]
+        for name in list(self._unsettled):
+            left = frozenset(xid for xid in self._unsettled[name] if not snapshot.shows(xid))
+            self._unsettled[name] = left
+            if not left:
+                del self._unsettled[name]
+        stamp = PgStamp(self._since.history, snapshot)
+        changes = tuple(Change(name, Kind.OTHER, stamp) for name in sorted(names))
+        return Batch(changes, self._position(self._assembler.lsn), None)
+
+    def _unsettle(self, names: Collection[str]) -> None:
+        """Remember who is writing to relations that were not followed so far: what they wrote is not told."""
+        oids = {one.oid: name for name, one in self._found.relations().items() if name in names}
+        for name, xids in writers(self._session, oids).items():
+            self._unsettled[name] = self._unsettled.get(name, frozenset()) | xids
+
+    # The stream and its positions
+
+    def _open(self, lsn: int) -> None:
+        snapshot, _ = self._now()
+        self._assembler = Assembler(self._since.history, snapshot.xmax, lsn)
+        self._assembler.follow(one for name, one in self._found.relations().items() if name in self._relations)
+        self._stream = PgStream(self._conninfo)
+        self._stream.open(self._slots.name, lsn, PUBLICATION)
+        self._stream.acknowledge(lsn)
+        self._look_at = time.monotonic() + LOOK_S
+
+    def _end_stream(self) -> None:
+        self._waiting = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _position(self, lsn: int) -> Position:
+        position: dict[str, Any] = {
+            "history": self._since.history,
+            "lsn": show_lsn(lsn),
+            "publication": self._oid,
+            "shapes": dict(self._shapes),
+        }
+        if self._unsettled:
+            position["unsettled"] = {name: sorted(xids) for name, xids in self._unsettled.items()}
+        return position
+
+    def _check(self, position: Position) -> tuple[int, Mapping[str, str], dict[str, frozenset[int]]]:
+        """Its parts, if it is one of this server's and of this publication's."""
+        try:
+            lsn = read_lsn(position["lsn"])
+            history, oid = str(position["history"]), int(position["publication"])
+            shapes: Mapping[str, str] = dict(position["shapes"])
+            unsettled = {name: frozenset(map(int, xids)) for name, xids in position.get("unsettled", {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise PositionLost(
+                "the stored position can't be read: it has no history, lsn, publication and shapes"
+            ) from None
+        if history != self.identity():
+            raise PositionLost(f"the stored position is of another server or timeline ({history})")
+        newest = self._now()[1]
+        if lsn > newest:
+            raise PositionLost(
+                f"the stored position ({show_lsn(lsn)}) is after the server's newest ({show_lsn(newest)}): restored?"
+            )
+        self._oid = self._publication.oid() or 0
+        if oid != self._oid:
+            raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
+        return lsn, shapes, unsettled
+
+    def _now(self) -> tuple[Snapshot, int]:
+        ((snapshot, lsn),) = self._session.rows(_NOW)
+        return Snapshot.parse(snapshot), int(lsn)
+
+
+def _all(found: Found) -> dict[str, list[Relation]]:
+    return {name: list(some) for name, some in found.behind.items()}
