@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from registry.artifacts import digest_of, verified
 from registry.errors import NotFound
-from registry.postgres.connection import Connection, Session
+from registry.postgres.connection import Connection
+from registry.postgres.session import Session
 
 #: Bytes a row.
 CHUNK = 1 << 20

@@ -5,26 +5,22 @@ from __future__ import annotations
 import functools
 import os
 import random
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
-from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row
 
 from registry.errors import DatastoreUnsuitable
 from registry.postgres.failures import translate
+from registry.postgres.session import Row, Session, connect, in_transaction, is_quiet
 from registry.postgres.stamps import PgStamp, Snapshot
 from registry.postgres.uri import login_of, parameters
 
-Row = dict[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,27 +29,7 @@ _CLOCK_GOOD_FOR_S = 30.0
 _IDLE = 8
 #: A transaction that lost to another one is run again, this often.
 _ATTEMPTS = 8
-#: An answer may take so many times the time that a server has to be found in: waiting for a lock ends before that.
-_PATIENCE = 3.0
 _AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-
-#: Once for each connection. What the operator set for a login stays, but for what the registry relies on: a commit is
-#: on disk when it returns, names mean what they say, and a paused process holds its locks for no longer than a lease.
-_SET_UP = """
-SELECT control.system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS history,
-       pg_size_bytes(current_setting('wal_segment_size')) AS segment,
-       current_setting('wal_block_size')::bigint AS block,
-       set_config('TimeZone', 'UTC', false),
-       set_config('DateStyle', 'ISO, YMD', false),
-       set_config('search_path', 'pg_catalog, pg_temp', false),
-       set_config('default_transaction_isolation', 'read committed', false),
-       set_config('idle_in_transaction_session_timeout', %(limit)s, false),
-       set_config('lock_timeout', CASE current_setting('lock_timeout')
-           WHEN '0' THEN %(limit)s ELSE current_setting('lock_timeout') END, false),
-       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
-FROM pg_control_system() AS control
-"""
 
 
 #: Sets the search path for selects: the login's own, but for our schema, which `"$user"` is for a login named `refitd`.
@@ -65,53 +41,6 @@ PUBLIC_NAMES = """
 """
 
 
-class _Patient(psycopg.Connection[Row]):
-    """A connection that gives up when an answer takes too long: a server can stop without closing anything."""
-
-    patience_s: float = 30.0
-
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """As psycopg's, with a limit. Raises psycopg.OperationalError, and closes the connection."""
-        try:
-            return super().wait(gen, interval, self.patience_s if timeout is None else timeout)
-        except psycopg.errors._WaitTimeout:
-            self.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One connection, while one caller has it. Within `Connection.transaction` statements go out together: a
-    statement whose rows nobody asks for costs no round trip."""
-
-    connection: psycopg.Connection[Row]
-    history: str
-    segment: int
-    block: int
-    pipeline: psycopg.Pipeline | None = None
-
-    def send(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Row]:
-        """Run a statement; its rows may be fetched later."""
-        return self.connection.execute(query, values)
-
-    def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
-        """All rows of a statement."""
-        cursor = self.send(query, values)
-        self._sync()
-        return cursor.fetchall()
-
-    def row(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Row | None:
-        """The first row of a statement."""
-        cursor = self.send(query, values)
-        self._sync()
-        return cursor.fetchone()
-
-    def _sync(self) -> None:
-        # A mere flush would leave the server waiting for more of the same, and not know that the transaction is idle.
-        if self.pipeline is not None:
-            self.pipeline.sync()
-
-
 class Connection:
     """Shared by the parts of a `PostgresStore`. Thread-safe; a forked process gets connections of its own."""
 
@@ -121,7 +50,7 @@ class Connection:
         Raises:
             SettingsInvalid: the URI can't be read or names no database.
         """
-        self.parameters = parameters(uri, timeout_s)
+        self.parameters: Mapping[str, Any] = parameters(uri, timeout_s)
         self.login = login_of(self.parameters)
         self._timeout_s = timeout_s
         self._start_anew()
@@ -167,7 +96,7 @@ class Connection:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     with self._leased() as session:
-                        return _in_transaction(session, work, durable=durable)
+                        return in_transaction(session, work, durable=durable)
                 except _AGAIN:
                     if attempt == _ATTEMPTS:
                         raise
@@ -232,8 +161,8 @@ class Connection:
             with self._lock:
                 session = self._idle.pop() if self._idle else None
             if session is None:
-                return self._connect()
-            if _quiet(session.connection):
+                return connect(self.parameters, self._timeout_s)
+            if is_quiet(session.connection):
                 return session
             session.connection.close()
 
@@ -250,18 +179,6 @@ class Connection:
                 self._idle.append(session)
                 return
         connection.close()
-
-    def _connect(self) -> Session:
-        connection = _Patient.connect(autocommit=True, row_factory=dict_row, **self.parameters)
-        connection.patience_s = _PATIENCE * self._timeout_s
-        try:
-            _check_encoding(connection, self.login.database)
-            row = connection.execute(_SET_UP, {"limit": f"{max(1, round(self._timeout_s * 1000))}ms"}).fetchone()
-        except BaseException:
-            connection.close()
-            raise
-        assert row is not None
-        return Session(connection, row["history"], row["segment"], row["block"])
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
@@ -286,34 +203,3 @@ def translated(method: Callable[P, T]) -> Callable[P, T]:
             raise translate(error) from error
 
     return wrapper
-
-
-def _in_transaction(session: Session, work: Callable[[Session], T], *, durable: bool) -> T:
-    with session.connection.pipeline() as pipeline:
-        inside = replace(session, pipeline=pipeline)
-        inside.send("BEGIN")
-        if not durable:
-            inside.send("SET LOCAL synchronous_commit TO off")
-        result = work(inside)
-        commit = inside.send("COMMIT")
-    if commit.statusmessage != "COMMIT":
-        raise psycopg.OperationalError(f"the transaction was not committed ({commit.statusmessage})")
-    return result
-
-
-def _quiet(connection: psycopg.Connection[Row]) -> bool:
-    """Whether nothing came while the connection lay idle: what the server says unasked is that it ends it."""
-    if connection.closed:
-        return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)
-
-
-def _check_encoding(connection: psycopg.Connection[Row], database: str) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise DatastoreUnsuitable(
-            f"the database {database} has the encoding {encoding}, which can't hold every model document; refitd needs "
-            f"UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and move the rows there"
-        )

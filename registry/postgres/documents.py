@@ -8,8 +8,9 @@ from datetime import date, datetime
 from typing import Any
 
 from registry.errors import DocumentInvalid, Fault
-from registry.postgres.connection import Connection, Row
+from registry.postgres.connection import Connection
 from registry.postgres.rows import as_given, jsonb, parse_time, show_time, text
+from registry.postgres.session import Row
 from registry.store import RawDocument
 
 #: Columns of their own: what a spec says of them means nothing.

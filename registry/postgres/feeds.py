@@ -12,9 +12,10 @@ from typing import Any
 from registry.errors import Fenced
 from registry.owner import is_dead
 from registry.postgres import work
-from registry.postgres.connection import Connection, Session
+from registry.postgres.connection import Connection
 from registry.postgres.pending import with_delta
 from registry.postgres.rows import feed_of, jsonb, listed, text
+from registry.postgres.session import Session
 from registry.records import Counts, Delta, FeedRow, Pending, Stamp
 
 _COLUMNS = listed(FeedRow)

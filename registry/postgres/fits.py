@@ -10,11 +10,12 @@ from typing import Any
 
 from registry.errors import Fenced, FitBusy, NotFound, NotVisible
 from registry.postgres import work
-from registry.postgres.connection import Connection, Row, Session
+from registry.postgres.connection import Connection
 from registry.postgres.pending import after_failure, claimed, invisible, with_delta
 from registry.postgres.publish import publish
 from registry.postgres.rows import fit_of, jsonb, listed, pending_of, row_of, text
 from registry.postgres.schema import sweep
+from registry.postgres.session import Row, Session
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
 from registry.redaction import redact
 

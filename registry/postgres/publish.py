@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from registry.errors import Fenced
 from registry.postgres import work
-from registry.postgres.connection import Connection, Session
+from registry.postgres.connection import Connection
 from registry.postgres.pending import covered_by, is_older
 from registry.postgres.rows import fit_of, jsonb, listed, pending_of, row_of, version_of
+from registry.postgres.session import Session
 from registry.records import Fit, FitState, Pending, Version, VersionDraft, sources
 
 _CLAIM = f"SELECT {listed(Fit)} FROM refitd.fits WHERE id = %s AND token = %s FOR UPDATE"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from registry.errors import DatastoreUnsuitable
-from registry.postgres.connection import Connection, Session
+from registry.postgres.connection import Connection
+from registry.postgres.session import Session
 
 #: All who migrate one database take turns by this lock: "refitd", as a number.
 _LOCK = int.from_bytes(b"refitd")

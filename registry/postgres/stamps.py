@@ -94,6 +94,8 @@ class PgStamp:
         if self.snapshot is None:
             return self.lsn is not None and other.lsn is not None and self.lsn >= other.lsn
         shown = self.snapshot
+        if other.snapshot is None and not other.xids and other.lsn is not None:
+            return False  # a place in the log says nothing of what is visible
         if other.snapshot is not None and not shown.includes(other.snapshot):
             return False
         return all(shown.shows(xid) for xid in other.xids)
@@ -101,8 +103,9 @@ class PgStamp:
 
 def join(stamps: Iterable[PgStamp]) -> PgStamp:
     """The stamp that a cut covers when it covers each of these. Of several histories the last one counts."""
-    found = list(dict.fromkeys(stamps))
-    history = found[-1].history
+    listed = list(stamps)
+    history = listed[-1].history
+    found = dict.fromkeys(listed)
     same = [one for one in found if one.history == history]
     xids = frozenset[int]().union(*(one.xids for one in same))
     snapshot: Snapshot | None = None
@@ -130,13 +133,11 @@ def summed_up(need: PgStamp, now: Snapshot) -> PgStamp:
 
 
 def _both(one: Snapshot, other: Snapshot) -> Snapshot:
-    """A snapshot that includes both. Of one server's, one always includes the other."""
+    """A snapshot that includes both. Of those that one server took, one includes the other; parts of them may not."""
     if one.includes(other):
         return one
     if other.includes(one):
         return other
     xmax = max(one.xmax, other.xmax)
     hidden = {xid for xid in one.running | other.running if not one.shows(xid) and not other.shows(xid)}
-    low, high = sorted((one, other), key=lambda each: each.xmax)
-    hidden |= {xid for xid in high.running if not low.shows(xid)}
     return Snapshot(xmax, frozenset(hidden))

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.postgres.connection import Session
 from registry.postgres.rows import columns, jsonb, listed, pending_of, row_of
+from registry.postgres.session import Session
 from registry.postgres.stamps import PgStamp, Snapshot
 from registry.records import Pending
 

@@ -106,7 +106,7 @@ def test_a_transaction_left_in_its_middle_comes_again_in_whole(feeds: Feeds, sou
     relations = follow(feed, ["c"])
     position = feed.start(relations)
     source.insert("c", *range(7000), a="x" * 100)
-    seen = []
+    seen: list[int] = []
     while not seen:
         batch = feed.next(1)
         if batch is not None and batch.changes:
@@ -154,7 +154,7 @@ def test_relations_can_be_added_where_it_stands(feeds: Feeds, source: Source) ->
     feed.resume(position, both, first)
     source.insert("c", 3)
     source.insert("d", 4)
-    told = []
+    told: list[int] = []
     while {3, 4} - set(told):
         batch = feed.next(1)
         told += [source.key(one) for one in batch.changes] if batch else []

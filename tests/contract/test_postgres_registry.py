@@ -22,7 +22,8 @@ from registry.errors import DatastoreUnavailable, DatastoreUnsuitable, Fenced, N
 from registry.owner import this_process
 from registry.postgres import schema
 from registry.postgres.artifacts import CHUNK
-from registry.postgres.connection import Session, snapshot
+from registry.postgres.connection import snapshot
+from registry.postgres.session import Session
 from registry.postgres.stamps import NAMED, PgStamp, Snapshot
 from registry.postgres.store import PostgresStore
 from registry.records import Counts, Delta, FeedRow, Fit, FitState, VersionDraft
@@ -115,10 +116,11 @@ class TestVisibility:
         xids = [xid_of(pg) for _ in range(3 * NAMED)]
         for at in range(0, len(xids), NAMED):
             record(store, epoch, *xids[at : at + NAMED])
-        row = store.fits.pending(["m"])["m"]
-        assert row.need.snapshot is not None
-        assert len(row.need.xids) <= NAMED
-        assert not PgStamp(row.need.history, Snapshot(xids[-1])).covers(row.need)
+        need = store.fits.pending(["m"])["m"].need
+        assert isinstance(need, PgStamp)
+        assert need.snapshot is not None
+        assert len(need.xids) <= NAMED
+        assert not PgStamp(need.history, Snapshot(xids[-1])).covers(need)
         fit = start(store)
         store.fits.publish(fit.id, fit.token, draft(store.newest()))
         assert store.fits.pending(["m"])["m"].outstanding.total == 0
@@ -385,13 +387,14 @@ class TestLostConnections:
         leader.close()
         other.close()
 
-    def test_a_forked_process_connects_anew(self, store: PostgresStore) -> None:
-        store.documents.all()
+    def test_a_forked_process_connects_anew_and_leaves_ours_alone(self, store: PostgresStore) -> None:
+        query = "SELECT pg_backend_pid() AS pid"
+        mine = store.connection.row(query)
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
 
         def look() -> None:
-            theirs.send((store.documents.all(), store.connection.row("SELECT pg_backend_pid() AS pid")))
+            theirs.send((store.documents.all(), store.connection.row(query)))
             store.close()
 
         child = context.Process(target=look)
@@ -399,7 +402,8 @@ class TestLostConnections:
         documents, pid = ours.recv()
         child.join()
         assert documents == [DOCUMENT]
-        assert store.connection.row("SELECT pg_backend_pid() AS pid") != pid
+        assert pid != mine
+        assert store.connection.row(query) == mine
 
     def test_a_server_that_comes_back_is_used_again(self, tmp_path: Path) -> None:
         server = EmbeddedPostgres.start(tmp_path / "data", database="d")
