@@ -201,4 +201,5 @@ class Daemon:
         except (DatastoreUnavailable, Fenced) as error:
             log.warning("stopped without a word to the registry", reason=str(error))
         self._feed.close()
+        self._evaluator.close()
         self._store.close()

@@ -35,6 +35,9 @@ class Evaluator(Protocol):
     def forget(self, relations: Collection[str]) -> None:
         """These were dropped, renamed or made anew: nothing remembered of them holds."""
 
+    def close(self) -> None:
+        """Give a connection back, where it has one. Twice is safe."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -49,6 +49,9 @@ class MongoEvaluator:
         for relation in relations:
             self._collations.pop(relation, None)
 
+    def close(self) -> None:
+        """Nothing: the connection is the store's."""
+
     def _judge(
         self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes], indices: range
     ) -> list[Collection[int]]:

@@ -137,9 +137,18 @@ behind (asked, oid, depth) AS (
     SELECT behind.asked, made_of.inner_oid, behind.depth + 1
     FROM behind JOIN made_of ON made_of.outer_oid = behind.oid
     WHERE behind.depth < 32
+),
+-- Not pg_partition_tree, nor pg_get_viewdef: they wait for locks, which somebody may hold for long.
+parts (whole, oid) AS (
+    SELECT oid, oid FROM behind
+    UNION
+    SELECT parts.whole, child.inhrelid
+    FROM parts
+    JOIN pg_catalog.pg_inherits AS child ON child.inhparent = parts.oid
+    JOIN pg_catalog.pg_class AS part ON part.oid = child.inhrelid AND part.relispartition
 )
 SELECT behind.asked, format('%%I.%%I', space.nspname, this.relname), this.oid::int8, space.nspname, this.relname,
-    this.relkind::text, this.relpersistence = 'p', parts.identified, this.relreplident::text,
+    this.relkind::text, this.relpersistence = 'p', leaves.identified, this.relreplident::text,
     CASE WHEN this.relispartition THEN (
         SELECT format('%%I.%%I', its.nspname, root.relname)
         FROM pg_catalog.pg_class AS root JOIN pg_catalog.pg_namespace AS its ON its.oid = root.relnamespace
@@ -153,7 +162,10 @@ SELECT behind.asked, format('%%I.%%I', space.nspname, this.relname), this.oid::i
     ),
     columns.names,
     left(md5(concat_ws('|', this.oid, this.relkind, this.relpersistence, member.oid, member.partial,
-        parts.told, columns.told, CASE WHEN this.relkind = 'v' THEN pg_catalog.pg_get_viewdef(this.oid) END)), 12)
+        leaves.told, columns.told, (
+            SELECT md5(string_agg(rule.ev_action::text, '|' ORDER BY rule.oid))
+            FROM pg_catalog.pg_rewrite AS rule WHERE rule.ev_class = this.oid
+        ))), 12)
 FROM behind
 JOIN pg_catalog.pg_class AS this ON this.oid = behind.oid
 JOIN pg_catalog.pg_namespace AS space ON space.oid = this.relnamespace
@@ -174,12 +186,9 @@ CROSS JOIN LATERAL (
             WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = leaf.oid AND indisreplident)
             ELSE false END) AS identified,
         string_agg(concat_ws(':', leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid)), ',' ORDER BY leaf.oid) AS told
-    FROM (
-        SELECT this.oid
-        UNION SELECT tree.relid::oid FROM pg_catalog.pg_partition_tree(this.oid) AS tree
-    ) AS part
-    JOIN pg_catalog.pg_class AS leaf ON leaf.oid = part.oid
-) AS parts
+    FROM parts JOIN pg_catalog.pg_class AS leaf ON leaf.oid = parts.oid
+    WHERE parts.whole = this.oid
+) AS leaves
 CROSS JOIN LATERAL (
     SELECT string_agg(concat_ws(':', attnum, attname, atttypid, atttypmod, attcollation, attgenerated, (
             SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder) FROM pg_catalog.pg_enum WHERE enumtypid = atttypid

@@ -21,7 +21,7 @@ from listener.pg_tuples import ProtocolError
 from listener.pgoutput import read_lsn, show_lsn
 from listener.postgres_catalog import Found, Relation
 from listener.postgres_changes import Assembler
-from listener.postgres_publication import OWN, PUBLICATION, Publication
+from listener.postgres_publication import OWN, PUBLICATION, Publication, Refused
 from listener.postgres_session import PgSession
 from listener.postgres_slot import Slots, slot_name
 from listener.postgres_unsettled import writers
@@ -33,6 +33,8 @@ from registry.postgres.stamps import PgStamp, Snapshot
 #: Seconds between two looks at the catalogs.
 LOOK_S = 1.0
 _STATEMENT_LIMIT = "20s"
+#: A table that somebody has locked is asked for again: others are not to wait for it.
+_LOCK_LIMIT = "500ms"
 _NOW = "SELECT pg_current_snapshot()::text, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::int8"
 
 
@@ -46,7 +48,7 @@ class PostgresFeed:
         database = connection.login.database
         self.name = f"postgresql:{database}"
         self._connection = connection
-        self._session = PgSession(connection.parameters, statement_timeout=_STATEMENT_LIMIT)
+        self._session = PgSession(connection.parameters, statement_timeout=_STATEMENT_LIMIT, lock_timeout=_LOCK_LIMIT)
         self._publication = Publication(self._session)
         self._conninfo = make_conninfo(**connection.parameters)
         self._slots = Slots(self._session, self._conninfo, slot_name(database), database)
@@ -54,7 +56,7 @@ class PostgresFeed:
         self._assembler = Assembler("", 0, 0)
         self._asked: set[str] = set()
         self._found = Found({})
-        self._refused: Mapping[str, str] = {}
+        self._refused: Mapping[str, Refused] = {}
         self._relations: frozenset[str] = frozenset()
         self._shapes: dict[str, str] = {}
         self._unsettled: dict[str, frozenset[int]] = {}
@@ -162,8 +164,8 @@ class PostgresFeed:
             one for one in self._found.relations().values()
             if one.published is None and not one.is_view and one.untold is None and one.root is None
         ]  # fmt: skip
+        self._refused = self._publication.add(missing)
         if missing:
-            self._refused = self._publication.add(missing)
             self._look()
 
     def _origin(self, name: str) -> Origin | Untold:
@@ -171,9 +173,10 @@ class PostgresFeed:
         if not behind:
             return Origin(frozenset({name}), name)
         for one in behind:
-            reason = one.untold or self._refused.get(one.name)
-            if reason is not None and (one.published is None or one.untold):
-                return Untold(reason)
+            if one.untold:
+                return Untold(one.untold)
+            if one.published is None and one.name in self._refused:
+                return Untold(self._refused[one.name].reason)
         own = behind[0]
         itself = None if own.is_view or own.root else own.name
         return Origin(frozenset(one.name for one in behind), itself, own.columns)
@@ -193,6 +196,8 @@ class PostgresFeed:
             raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
         before = self._found
         self._look()
+        if any(one.passing for one in self._refused.values()):
+            self._publish()
         known = {name: one.fingerprint for name, one in self._found.relations().items()}
         altered = {name for name in self._relations if known.get(name, "") != self._shapes[name]}
         altered |= {name for name in self._relations if name in self._found.behind and self._found.behind[name]

@@ -7,6 +7,7 @@ https://www.postgresql.org/docs/current/logical-replication-publication.html
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import psycopg
 
@@ -32,6 +33,13 @@ JOIN pg_catalog.pg_publication AS ours ON ours.oid = member.prpubid AND ours.pub
 JOIN pg_catalog.pg_class AS this ON this.oid = member.prrelid
 JOIN pg_catalog.pg_namespace AS space ON space.oid = this.relnamespace
 """
+
+
+class Refused(NamedTuple):
+    """Why a table is not in it, and whether that may pass by itself."""
+
+    reason: str
+    passing: bool
 
 
 class Publication:
@@ -67,9 +75,9 @@ class Publication:
         """The tables that are named in it."""
         return {name for (name,) in self._session.rows(_MEMBERS, (PUBLICATION,))}
 
-    def add(self, relations: Collection[Relation]) -> Mapping[str, str]:
+    def add(self, relations: Collection[Relation]) -> Mapping[str, Refused]:
         """Add tables; why, and what to do, for each that could not be."""
-        refused: dict[str, str] = {}
+        refused: dict[str, Refused] = {}
         for one in relations:
             statement = f"ALTER PUBLICATION {PUBLICATION} ADD TABLE ONLY {one.name}"
             try:
@@ -79,10 +87,14 @@ class Publication:
             except psycopg.errors.UndefinedTable:  # gone since: whoever looks next sees that
                 continue
             except (psycopg.errors.InsufficientPrivilege, psycopg.errors.WrongObjectType) as error:
-                refused[one.name] = (
+                reason = (
                     f"PostgreSQL can't be asked to tell the changes of `{one.name}` ({error.diag.message_primary}): as "
                     f"its owner, who also owns the publication, run: {statement}"
                 )
+                refused[one.name] = Refused(reason, passing=False)
+            except psycopg.errors.LockNotAvailable:
+                reason = f"`{one.name}` is locked by somebody; as soon as it isn't, its changes are followed"
+                refused[one.name] = Refused(reason, passing=True)
         return refused
 
     def drop(self, names: Collection[str]) -> None:

@@ -10,19 +10,21 @@ from listener.postgres_session import PgSession
 # Who has written to a table holds a lock on it, or on its partition, until the end, two-phase ones included. Of a
 # transaction with savepoints the least id is its own: only that one is in snapshots.
 _WRITERS = """
-SELECT theirs.relation::int8, min(its.transactionid::text::int8),
+WITH RECURSIVE parts (whole, oid) AS (
+    SELECT root.oid, root.oid FROM unnest(%s::oid[]) AS root (oid)
+    UNION
+    SELECT parts.whole, child.inhrelid
+    FROM parts JOIN pg_catalog.pg_inherits AS child ON child.inhparent = parts.oid
+)
+SELECT parts.whole::int8, min(its.transactionid::text::int8),
     (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8)
-FROM (
-    SELECT root.oid AS relation, tree.relid::oid AS part
-    FROM unnest(%s::oid[]) AS root (oid), LATERAL pg_catalog.pg_partition_tree(root.oid) AS tree
-    UNION SELECT root.oid, root.oid FROM unnest(%s::oid[]) AS root (oid)
-) AS theirs
-JOIN pg_catalog.pg_locks AS held ON held.locktype = 'relation' AND held.relation = theirs.part AND held.granted
+FROM parts
+JOIN pg_catalog.pg_locks AS held ON held.locktype = 'relation' AND held.relation = parts.oid AND held.granted
     AND held.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     AND held.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 JOIN pg_catalog.pg_locks AS its ON its.locktype = 'transactionid' AND its.granted
     AND its.virtualtransaction = held.virtualtransaction AND its.mode = 'ExclusiveLock'
-GROUP BY theirs.relation, held.virtualtransaction
+GROUP BY parts.whole, held.virtualtransaction
 """
 
 
@@ -35,8 +37,7 @@ def writers(session: PgSession, oids: Mapping[int, str]) -> dict[str, frozenset[
     if not oids:
         return {}
     found: dict[str, frozenset[int]] = {}
-    listed = list(oids)
-    for oid, xid, newest in session.rows(_WRITERS, (listed, listed)):
+    for oid, xid, newest in session.rows(_WRITERS, (list(oids),)):
         name = oids[oid]
         found[name] = found.get(name, frozenset()) | {widen(xid, newest)}
     return found

@@ -303,3 +303,21 @@ def test_a_huge_transaction_is_not_held_in_memory(feeds: Feeds, source: Postgres
         count += len(batch.changes) if batch else 0
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 64 << 20, f"{grown >> 20} MiB more in process {os.getpid()}"
+
+
+def test_a_locked_table_holds_up_nobody_else(feeds: Feeds, source: PostgresSource) -> None:
+    source.make("d", images=True)
+    source.sql("CREATE VIEW v AS SELECT * FROM d")
+    feed, position = begun(feeds)
+    with psycopg.connect(source.uri) as other:
+        other.execute("LOCK TABLE d, v IN ACCESS EXCLUSIVE MODE")
+        found = feed.origins(["c", "d", "v"])
+        assert isinstance(found["c"], Origin)
+        assert all(isinstance(found[name], Untold) and "locked" in found[name].reason for name in ("d", "v"))
+        source.insert("c", 1)
+        assert source.key(read(feed, 1)[0][0]) == 1
+    until(feed, lambda one: one.documents is None)
+    both = follow(feed, ["c", "d"])
+    feed.resume(position, both, C)
+    source.insert("d", 2)
+    assert source.key(next(one for one in read(feed, 2)[0] if one.relation == "public.d")) == 2

@@ -28,6 +28,9 @@ class Equality:
     def forget(self, relations: Collection[str]) -> None:
         self.forgotten.append(set(relations))
 
+    def close(self) -> None:
+        return
+
     def evaluate(
         self, relation: str, predicates: Sequence[Mapping[str, Any]], rows: Sequence[bytes]
     ) -> list[Collection[int]]:
