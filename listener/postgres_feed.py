@@ -14,14 +14,13 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from listener import postgres_catalog
 from listener.feed import Batch, Change, Kind, Origin, Position, Untold
 from listener.pg_stream import PgStream
 from listener.pg_tuples import ProtocolError
 from listener.pgoutput import read_lsn, show_lsn
-from listener.postgres_catalog import Found, Relation
 from listener.postgres_changes import Assembler
-from listener.postgres_publication import OWN, PUBLICATION, Publication, Refused
+from listener.postgres_publication import PUBLICATION, Publication
+from listener.postgres_relations import Relations
 from listener.postgres_session import PgSession
 from listener.postgres_slot import Slots, slot_name
 from listener.postgres_unsettled import writers
@@ -54,9 +53,7 @@ class PostgresFeed:
         self._slots = Slots(self._session, self._conninfo, slot_name(database), database)
         self._stream: PgStream | None = None
         self._assembler = Assembler("", 0, 0)
-        self._asked: set[str] = set()
-        self._found = Found({})
-        self._refused: Mapping[str, Refused] = {}
+        self._known = Relations(self._session, self._publication, connection.login.user)
         self._relations: frozenset[str] = frozenset()
         self._shapes: dict[str, str] = {}
         self._unsettled: dict[str, frozenset[int]] = {}
@@ -73,11 +70,9 @@ class PostgresFeed:
     @translated
     def origins(self, relations: Collection[str]) -> Mapping[str, Origin | Untold]:
         """For each relation those whose changes change it. Tables among them get into the publication here."""
-        self._asked |= set(relations)
         self._publication.prepare()
-        self._look()
-        self._publish()
-        return {name: self._origin(name) for name in relations}
+        self._known.ask(relations)
+        return {name: self._known.origin(name) for name in relations}
 
     @translated
     def start(self, relations: frozenset[str]) -> Position:
@@ -156,79 +151,46 @@ class PostgresFeed:
 
     # What the catalogs say
 
-    def _look(self) -> None:
-        self._found = postgres_catalog.look(self._session.rows, self._asked | set(OWN), PUBLICATION)
-
-    def _publish(self) -> None:
-        missing = [
-            one for one in self._found.relations().values()
-            if one.published is None and not one.is_view and one.untold is None and one.root is None
-        ]  # fmt: skip
-        self._refused = self._publication.add(missing)
-        if missing:
-            self._look()
-
-    def _origin(self, name: str) -> Origin | Untold:
-        behind = self._found.behind.get(name, ())
-        if not behind:
-            return Origin(frozenset({name}), name)
-        for one in behind:
-            if one.untold:
-                return Untold(one.untold)
-            if one.published is None and one.name in self._refused:
-                return Untold(self._refused[one.name].reason)
-        own = behind[0]
-        itself = None if own.is_view or own.root else own.name
-        return Origin(frozenset(one.name for one in behind), itself, own.columns)
-
     def _follow(self, relations: frozenset[str], history: str) -> None:
         """Tell changes of these from now on, and remember how they look."""
         self._relations = relations
-        self._look()
-        there = {name: one for name, one in self._found.relations().items() if name in relations}
-        self._shapes = {name: there[name].fingerprint if name in there else "" for name in relations}
-        self._assembler.follow(there.values())
+        self._known.look()
+        self._shapes = self._known.fingerprints(relations)
+        self._assembler.follow(self._known.among(relations))
         self._since = PgStamp(history, self._now()[0])
 
     def _look_again(self) -> Batch | None:
         """What has happened that the stream doesn't tell."""
         if self._publication.oid() != self._oid:
             raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
-        before = self._found
-        self._look()
-        if any(one.passing for one in self._refused.values()):
-            self._publish()
-        known = {name: one.fingerprint for name, one in self._found.relations().items()}
-        altered = {name for name in self._relations if known.get(name, "") != self._shapes[name]}
-        altered |= {name for name in self._relations if name in self._found.behind and self._found.behind[name]
-                    and name not in known}  # fmt: skip
+        different = self._known.look()
+        looks = self._known.fingerprints(self._relations)
+        altered = {name for name in self._relations if looks[name] != self._shapes[name]}
+        altered |= self._known.turned_up(self._relations)
         snapshot = self._now()[0]
-        settled = {name for name, xids in self._unsettled.items() if any(snapshot.shows(xid) for xid in xids)}
-        if not altered and not settled:
-            same = _all(before) == _all(self._found)
-            return None if same else Batch((), self._position(self._assembler.lsn), None)
-        return self._altered(altered | settled)
+        altered |= {name for name, xids in self._unsettled.items() if any(snapshot.shows(xid) for xid in xids)}
+        if altered:
+            return self._altered(altered)
+        return Batch((), self._position(self._assembler.lsn), None) if different else None
 
     def _altered(self, names: Collection[str]) -> Batch:
         """A change of each of these, that only a cut from now on covers; and the documents are to be read again."""
-        self._publish()
-        known = self._found.relations()
-        self._shapes |= {name: known[name].fingerprint if name in known else "" for name in names}
-        self._assembler.follow(one for name, one in known.items() if name in self._relations)
+        self._known.publish()
+        self._shapes |= self._known.fingerprints(names)
+        self._assembler.follow(self._known.among(self._relations))
         self._unsettle(names)
         snapshot = self._now()[0]
-        for name in list(self._unsettled):
-            left = frozenset(xid for xid in self._unsettled[name] if not snapshot.shows(xid))
-            self._unsettled[name] = left
-            if not left:
-                del self._unsettled[name]
+        unsettled = {
+            name: frozenset(xid for xid in xids if not snapshot.shows(xid)) for name, xids in self._unsettled.items()
+        }
+        self._unsettled = {name: xids for name, xids in unsettled.items() if xids}
         stamp = PgStamp(self._since.history, snapshot)
         changes = tuple(Change(name, Kind.OTHER, stamp) for name in sorted(names))
         return Batch(changes, self._position(self._assembler.lsn), None)
 
     def _unsettle(self, names: Collection[str]) -> None:
         """Remember who is writing to relations that were not followed so far: what they wrote is not told."""
-        oids = {one.oid: name for name, one in self._found.relations().items() if name in names}
+        oids = {one.oid: one.name for one in self._known.among(names)}
         for name, xids in writers(self._session, oids).items():
             self._unsettled[name] = self._unsettled.get(name, frozenset()) | xids
 
@@ -237,7 +199,7 @@ class PostgresFeed:
     def _open(self, lsn: int) -> None:
         snapshot, _ = self._now()
         self._assembler = Assembler(self._since.history, snapshot.xmax, lsn)
-        self._assembler.follow(one for name, one in self._found.relations().items() if name in self._relations)
+        self._assembler.follow(self._known.among(self._relations))
         self._stream = PgStream(self._conninfo)
         self._stream.open(self._slots.name, lsn, PUBLICATION)
         self._stream.acknowledge(lsn)
@@ -286,7 +248,3 @@ class PostgresFeed:
     def _now(self) -> tuple[Snapshot, int]:
         ((snapshot, lsn),) = self._session.rows(_NOW)
         return Snapshot.parse(snapshot), int(lsn)
-
-
-def _all(found: Found) -> dict[str, list[Relation]]:
-    return {name: list(some) for name, some in found.behind.items()}

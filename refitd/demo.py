@@ -15,13 +15,12 @@ from typing import Any
 
 from refitd.demo_data import MODEL, Digits, Scan, load_digits
 from refitd.demo_servers import DaemonProcess, demo_daemon, demo_folder
-from refitd.demo_text import Voice
+from refitd.demo_text import WORDS, Voice
 from refitd.demo_writer import Writer, writer_started
 from refitd.session import Session
 from refitd.settings import Settings
 from refitd.signals import until
 from refitd.standing import following, stand
-from refitd.together import PLACES
 from refitd.views import Row, version_row
 from refitd.waiting import Fresh
 from registry.errors import TimeLimit
@@ -31,7 +30,7 @@ def run_demo(kind: str, compute: str, *, keep: bool, timeout_s: float, as_json: 
     """Run it all, and clean up.
 
     Args:
-        kind: of the datastore, one of `refitd.together.PLACES`.
+        kind: of the datastore, one of `refitd.together.KINDS`.
         compute: where fits run; `ray` starts one.
         keep: afterwards, leave everything running until Ctrl-C.
         as_json: one JSON document at the end; the story goes to stderr.
@@ -45,15 +44,15 @@ def run_demo(kind: str, compute: str, *, keep: bool, timeout_s: float, as_json: 
         began = time.monotonic()
         folder = stack.enter_context(demo_folder())
         voice.title(folder)
-        title = PLACES[kind].title
-        with voice.busy(f"starting {title}"):
+        words = WORDS[kind]
+        with voice.busy(f"starting {words.title}"):
             writer = stack.enter_context(writer_started(kind, folder))
-        voice.done(f"{title} at {writer.uri}")
+        voice.done(f"{words.title} at {writer.uri}")
         session = stack.enter_context(Session(Settings(datastore=writer.uri)))
         daemon = stack.enter_context(demo_daemon(folder, writer.uri, compute))
         story = _Story(writer, session, daemon, voice, began + timeout_s)
         story.tell(load_digits())
-        voice.summary(story.versions, time.monotonic() - began, writer.words)
+        voice.summary(story.versions, time.monotonic() - began, words)
         if as_json:
             voice.json({"versions": story.versions, "seconds": round(time.monotonic() - began, 1)})
         if keep:

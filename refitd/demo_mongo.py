@@ -11,7 +11,6 @@ from typing import Any
 from pymongo import MongoClient, UpdateOne
 
 from refitd.demo_data import MODEL, Scan, specification
-from refitd.demo_text import Words
 from refitd.embedded import EmbeddedMongo
 
 Row = dict[str, Any]
@@ -20,14 +19,6 @@ DOCUMENT: Mapping[str, Any] = {
     "_id": MODEL,
     **specification({"collection": "scans", "filter": {"label": {"$exists": True}}}, {"collection": "held_out"}),
 }
-
-_WORDS = Words(
-    title="MongoDB",
-    followed="MongoDB's change stream",
-    up="refitd up",
-    insert='insert it into "refitd.models" with any client',
-    example="mongodb://…",
-)
 
 
 @contextmanager
@@ -44,8 +35,6 @@ def mongo_started(folder: Path) -> Iterator[MongoWriter]:
 
 class MongoWriter:
     """See `refitd.demo_writer.Writer`."""
-
-    words = _WORDS
 
     def __init__(self, client: MongoClient[Row], uri: str) -> None:
         self.uri = uri

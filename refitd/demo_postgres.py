@@ -13,7 +13,6 @@ import psycopg
 
 from refitd._postgres_account import choose_account
 from refitd.demo_data import MODEL, Scan, specification
-from refitd.demo_text import Words
 from refitd.embedded_postgres import EmbeddedPostgres
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -30,14 +29,6 @@ _TABLES: tuple[LiteralString, ...] = (
 
 SPEC: Mapping[str, Any] = specification(
     "SELECT pixels, label FROM scans WHERE label IS NOT NULL", "SELECT pixels, label FROM held_out"
-)
-
-_WORDS = Words(
-    title="PostgreSQL",
-    followed="PostgreSQL's log, through a replication slot,",
-    up="refitd up --datastore postgresql",
-    insert="insert it into refitd.models, with psql or any driver",
-    example="postgresql://…",
 )
 
 
@@ -63,8 +54,6 @@ def _let_in(folder: Path, data: Path) -> None:
 
 class PostgresWriter:
     """See `refitd.demo_writer.Writer`."""
-
-    words = _WORDS
 
     def __init__(self, connection: Connection, uri: str) -> None:
         self.uri = uri

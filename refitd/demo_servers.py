@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from registry.errors import RefitdError
 
 _STOP_S = 15.0
+_REMOVE_S = 10.0
+_LOOK_S = 0.05
 _TAIL_LINES = 15
 
 # The daemon is told to stop when we die, however that happens: then our end of the pipe closes without a line.
@@ -48,6 +51,15 @@ def demo_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Again, while it comes back: an `initdb` that was cut short leaves a child that still writes for a moment."""
+    deadline = time.monotonic() + _REMOVE_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 

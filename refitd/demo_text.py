@@ -22,7 +22,7 @@ _LINE = "  {version:>7}  {rows:>5}  {accuracy:<8}  {bar}  {after:>6}  {because}"
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What is said at the end of one kind of datastore."""
+    """What is said of one kind of datastore."""
 
     title: str
     """What people call it."""
@@ -34,6 +34,25 @@ class Words:
     """How a model document is added without us."""
     example: str
     """What a URI looks like."""
+
+
+#: By kind of datastore.
+WORDS: Mapping[str, Words] = {
+    "mongodb": Words(
+        title="MongoDB",
+        followed="MongoDB's change stream",
+        up="refitd up",
+        insert='insert it into "refitd.models" with any client',
+        example="mongodb://…",
+    ),
+    "postgresql": Words(
+        title="PostgreSQL",
+        followed="PostgreSQL's log through a replication slot",
+        up="refitd up --datastore postgresql",
+        insert="insert it into refitd.models with psql or any driver",
+        example="postgresql://…",
+    ),
+}
 
 
 class Voice:

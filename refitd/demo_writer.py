@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from refitd.demo_data import Scan
-from refitd.demo_text import Words
 
 
 class Writer(Protocol):
@@ -17,10 +16,6 @@ class Writer(Protocol):
     @property
     def uri(self) -> str:
         """The datastore's address."""
-
-    @property
-    def words(self) -> Words:
-        """What is said of this kind of datastore."""
 
     def make_tables(self) -> None:
         """`scans` and `held_out`, with old rows kept: so the daemon tells changes that matter from others."""

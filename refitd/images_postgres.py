@@ -73,8 +73,8 @@ def enable(store: Store, relations: Iterable[str]) -> list[str]:
 def cost(relations: Iterable[str]) -> str:
     """See `refitd.images.cost`."""
     return (
-        f"{', '.join(map(shown, relations))}: PostgreSQL's log keeps no rows as they were before a change, but for their "
-        "keys (no REPLICA IDENTITY FULL), so every update and delete costs a fit"
+        f"{', '.join(map(shown, relations))}: PostgreSQL's log keeps no rows as they were before a change, but for "
+        "their keys (no REPLICA IDENTITY FULL), so every update and delete costs a fit"
     )
 
 

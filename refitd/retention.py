@@ -5,8 +5,8 @@ from __future__ import annotations
 from registry.store import Store
 
 _HELD = """
-SELECT greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8 AS held
-FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+SELECT greatest(0, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::int8 AS held
+FROM pg_replication_slots WHERE slot_name = %s AND database = current_database() AND restart_lsn IS NOT NULL
 """
 
 
@@ -27,4 +27,4 @@ def retained_bytes(store: Store) -> dict[str, int]:
     connection = connection_of(store)
     database = connection.login.database
     row = connection.row(_HELD, (slot_name(database),))
-    return {f"postgresql:{database}": row["held"]} if row and row["held"] is not None else {}
+    return {f"postgresql:{database}": row["held"]} if row else {}

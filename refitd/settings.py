@@ -80,7 +80,8 @@ class Settings(BaseSettings):
 
     datastore: StrictStr | None = Field(
         None,
-        description="the database that holds the rows and the registry: `mongodb://HOST:PORT/DATABASE?replicaSet=NAME`",
+        description="the database that holds the rows and the registry: `mongodb://HOST:PORT/DATABASE?replicaSet=NAME` "
+        "or `postgresql://USER@HOST:PORT/DATABASE`",
     )
     compute: StrictStr | None = Field(
         None, description="where fits run: `local`, `ray`, `ray://HOST:10001`, or `HOST:PORT` of a Ray head"
@@ -106,8 +107,9 @@ class Settings(BaseSettings):
         """
         if not self.datastore:
             raise SettingsInvalid(
-                "no datastore is set: export REFITD_DATASTORE='mongodb://HOST:PORT/DATABASE?replicaSet=NAME', or give "
-                "--datastore URI (or `datastore = …` in refitd.toml); `refitd up` starts one of your own"
+                "no datastore is set: export REFITD_DATASTORE='mongodb://HOST:PORT/DATABASE?replicaSet=NAME' or "
+                "'postgresql://USER@HOST:PORT/DATABASE', or give --datastore URI (or `datastore = …` in refitd.toml); "
+                "`refitd up` starts one of your own"
             )
         return self.datastore
 

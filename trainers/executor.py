@@ -45,8 +45,11 @@ class Executor(Protocol):
     def cancel(self, fit: str, grace_s: float) -> None:
         """End a fit's task: it is given `grace_s` to stop by itself, then killed. Unknown fits are ignored."""
 
-    def warm(self, trainers: frozenset[str]) -> None:
-        """Have workers ready that imported what these trainers need. Returns at once."""
+    def warm(self, trainers: frozenset[str], datastore: str) -> None:
+        """Have workers ready that imported what these trainers need, and reading from this datastore (its URI).
+
+        Returns at once.
+        """
 
     def running(self) -> frozenset[str]:
         """The fits it was given that have not ended."""

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from trainers import worker
 from trainers.executor import Ended, FitOrder
+from trainers.readers import modules_for
 
 #: The exit code of a child whose training code raised SystemExit.
 _QUIT = 70
@@ -35,7 +36,7 @@ class LocalExecutor:
 
     def start(self, order: FitOrder, ended: Ended) -> None:
         """Queue a fit; returns at once."""
-        self._preload(frozenset({str(order.fit.document["trainer"])}))
+        self._preload(frozenset({str(order.fit.document["trainer"])}), order.datastore)
         with self._lock:
             self._waiting.add(order.fit.id)
         self._turns.submit(self._run, order, ended)
@@ -48,11 +49,11 @@ class LocalExecutor:
         if process:
             threading.Thread(target=_end, args=(process, grace_s), daemon=True).start()
 
-    def warm(self, trainers: frozenset[str]) -> None:
-        """Start the fork server with the trainers' modules imported. Without trainers it waits for the first fit's:
+    def warm(self, trainers: frozenset[str], datastore: str) -> None:
+        """Start the fork server with the trainers' and the datastore's modules imported. Without trainers it waits for the first fit's:
         what it has not imported when it starts, every fit imports anew."""
         if trainers:
-            self._preload(trainers)
+            self._preload(trainers, datastore)
             self._turns.submit(self._start_server)
 
     def running(self) -> frozenset[str]:
@@ -93,11 +94,11 @@ class LocalExecutor:
         if how is None or not closed:  # what we ended ourselves when closing did not fail
             ended(fit, how)
 
-    def _preload(self, trainers: frozenset[str]) -> None:
+    def _preload(self, trainers: frozenset[str], datastore: str) -> None:
         """Have the fork server import these too, if it isn't running yet."""
         with self._lock:
-            self._preloaded |= trainers
-            modules = [f"trainers.{name}" for name in sorted(self._preloaded)]
+            self._preloaded |= {*(f"trainers.{name}" for name in trainers), *modules_for(datastore)}
+            modules = sorted(self._preloaded)
         self._context.set_forkserver_preload(["trainers.worker", "trainers.local", *modules])
 
     def _start_server(self) -> None:

@@ -57,7 +57,9 @@ class Said:
         return cls(code, redact(primary or str(error).partition("\n")[0]))
 
 
-def translated(error: Exception, select: SqlSelect, who: Login, *, tables: Sequence[str] = (), late: bool) -> RefitdError:
+def translated(
+    error: Exception, select: SqlSelect, who: Login, *, tables: Sequence[str] = (), late: bool
+) -> RefitdError:
     """The error as ours.
 
     Args:

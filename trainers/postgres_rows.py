@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import psycopg
@@ -174,12 +175,17 @@ def _reached(connection: Psycopg, need: PgStamp | None) -> PgStamp:
 def _not_visible(need: PgStamp, stamp: PgStamp) -> str:
     shown = stamp.snapshot
     assert shown is not None
-    hidden = sorted(xid for xid in need.xids if not shown.shows(xid))
-    if not hidden and need.snapshot is not None:
-        hidden = sorted(xid for xid in shown.running if need.snapshot.shows(xid))
-    named = ", ".join(map(str, hidden[:_NAMED])) + (f" and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else "")
+    wanted = need.snapshot
+    until = shown.xmax if wanted is None else wanted.xmax
+    by_name = (xid for xid in sorted(need.xids) if not shown.shows(xid))
+    by_snapshot = (
+        xid
+        for xid in chain(sorted(shown.running), range(shown.xmax, until))
+        if wanted is not None and wanted.shows(xid)
+    )
+    named = ", ".join(map(str, islice(chain(by_name, by_snapshot), _NAMED)))
     return (
-        f"after {_WAIT:g} s PostgreSQL still does not show what must be trained on: the transactions {named or '-'}; "
+        f"after {_WAIT:g} s PostgreSQL still does not show what must be trained on: the transactions {named}; "
         "their commits may wait for a synchronous standby (SELECT * FROM pg_stat_activity WHERE wait_event = 'SyncRep')"
     )
 

@@ -57,7 +57,7 @@ _CAST: Mapping[str, tuple[str, pa.DataType]] = {
 _VECTORS = frozenset({"vector", "halfvec", "sparsevec"})
 #: Whose hash doesn't depend on how a value is stored, and is there for all of them.
 HASHABLE = frozenset(
-    "int2 int4 int8 float4 float8 numeric bool text varchar bpchar uuid date timestamp timestamptz bytea".split()
+    ["int2", "int4", "int8", "float4", "float8", "numeric", "bool", "text", "varchar", "bpchar", "uuid", "date", "timestamp", "timestamptz", "bytea"]
 )
 
 #: The text of any value.
@@ -208,6 +208,8 @@ def _array(name: str, reference: str, element: PgType) -> Output:
     said = f"`{name}` holds arrays of several dimensions; write to_jsonb(…) AS {name} for lists in lists, or unnest it"
     many = f"coalesce(pg_catalog.array_ndims({reference}), 0) > 1"
     made, arrow = _items(reference, element)
+    # ADBC knows no array whose first index isn't 1; a slice's always is.
+    made = f"CASE WHEN pg_catalog.array_lower({reference}, 1) <> 1 THEN ({made})[:] ELSE {made} END"
     kind = _DOUBLES if element.builtin in _NUMBERS or arrow == pa.int64() else pa.list_(arrow)
     expression = f"CASE WHEN {reference} IS NULL OR {many} THEN NULL ELSE {made} END"
     return Output(name, expression, pa.list_(arrow), kind, Guard(many, said))

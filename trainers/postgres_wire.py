@@ -7,7 +7,7 @@ psycopg takes over where it is not installed, or does not know a type. What come
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
@@ -98,7 +98,7 @@ def read(job: Job) -> Iterator[pa.RecordBatch]:
     """The statement's rows, as they come. Ended early, it ends the statement.
 
     Raises:
-        psycopg.Error, adbc_driver_manager.Error: what the server says.
+        psycopg.Error, adbc_driver_manager.Error, pyarrow.ArrowException: what the server or the driver says.
     """
     try:
         yield from by_adbc(job)
@@ -119,7 +119,8 @@ def adbc() -> ModuleType | None:
 def errors() -> tuple[type[Exception], ...]:
     """What `read` raises."""
     driver = adbc()
-    return (psycopg.Error,) if driver is None else (psycopg.Error, driver.Error)
+    own = (psycopg.Error, pa.ArrowException)
+    return own if driver is None else (*own, driver.Error)
 
 
 def by_adbc(job: Job) -> Iterator[pa.RecordBatch]:
@@ -135,13 +136,13 @@ def by_adbc(job: Job) -> Iterator[pa.RecordBatch]:
                     cursor.execute(statement)
             with connection.cursor() as cursor, _watched(job, cursor.adbc_cancel):
                 cursor.execute(job.text)
-                for batch in cursor.fetch_record_batch():
+                for batch in _batches(cursor):
                     begun = True
                     yield batch
-    except driver.NotSupportedError as error:
-        if begun or error.sqlstate:
+    except (driver.Error, pa.ArrowException) as error:
+        if begun or getattr(error, "sqlstate", None):
             raise
-        raise Refused from error
+        raise Refused from error  # the server didn't say it
 
 
 def by_psycopg(job: Job) -> Iterator[pa.RecordBatch]:
@@ -156,6 +157,14 @@ def by_psycopg(job: Job) -> Iterator[pa.RecordBatch]:
                 cursor.execute(job.text.encode(), binary=True)
                 while rows := cursor.fetchmany(_ROWS):
                     yield from_values(rows, job.wire)
+
+
+def _batches(cursor: Any) -> Iterable[pa.RecordBatch]:
+    """The reader behind `fetch_record_batch`: it raises the server's errors with their codes, as the public one, which
+    is pyarrow's own, can't (https://github.com/apache/arrow-adbc/issues/1523)."""
+    reader = getattr(getattr(cursor, "_results", None), "reader", None)
+    batches: Iterable[pa.RecordBatch] = cursor.fetch_record_batch() if reader is None else reader
+    return batches
 
 
 class _Microseconds(Loader):

@@ -74,10 +74,10 @@ class RayExecutor:
         if ref is not None:
             threading.Thread(target=_cancel, args=(ref, grace_s), daemon=True).start()
 
-    def warm(self, trainers: frozenset[str]) -> None:
-        """Have every idle worker import the trainers: at once on all, so that each lands on another process."""
+    def warm(self, trainers: frozenset[str], datastore: str) -> None:
+        """Have every idle worker import what is needed: at once on all, so that each lands on another process."""
         for _ in range(_cpus()):
-            self._warm.remote(trainers)
+            self._warm.remote(trainers, datastore)
 
     def running(self) -> frozenset[str]:
         """The fits it was given that have not ended."""
@@ -152,8 +152,8 @@ def _refuse_impossible(options: dict[str, float]) -> None:
             )
 
 
-def _warm(trainers: frozenset[str]) -> None:
-    worker.warm(trainers)
+def _warm(trainers: frozenset[str], datastore: str) -> None:
+    worker.warm(trainers, datastore)
     time.sleep(0.2)  # holds this worker while the other tasks find theirs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import lru_cache
+from importlib import import_module
 
 from registry.errors import Fenced, FitError
 from registry.store import Store
@@ -12,6 +13,7 @@ from registry.stores import open_store
 from trainers.catalog import trainer
 from trainers.executor import FitOrder
 from trainers.fit import run_fit
+from trainers.readers import modules_for
 
 
 def work(order: FitOrder) -> None:
@@ -20,10 +22,12 @@ def work(order: FitOrder) -> None:
         run_fit(order, store=_store(order.datastore, order.artifacts_url, os.getpid()), capture=True)
 
 
-def warm(names: frozenset[str]) -> int:
-    """Import what these trainers need; the process's id."""
+def warm(names: frozenset[str], datastore: str) -> int:
+    """Import what these trainers, and reading from this datastore, need; the process's id."""
     for name in names:
         trainer(name)
+    for module in modules_for(datastore):
+        import_module(module)
     return os.getpid()
 
 

@@ -59,6 +59,8 @@ def _own(state: Mapping[str, Any]) -> Check:
     if state["missing"]:
         wrong.append(f"lacks {', '.join(state['missing'])}")
         fixes.append(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {', '.join(state['missing'])}")
+    if wrong and state["owns"] and state["told"]:
+        return good("publication", f"{PUBLICATION} {wrong[0]}: `refitd run` adds them")
     if wrong and state["owns"]:
         fix = f"`refitd run` mends it; or {'; '.join(fixes)}"
         return doubtful("publication", f"{PUBLICATION} {' and '.join(wrong)}", fix)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import psycopg
 
 from listener.postgres_session import PgSession
 from refitd.asking import asking, connection_of, quoted, row
 from refitd.checks.check import Check, bad, doubtful, good
 from registry.durations import format_duration
+from registry.postgres.connection import Connection
+from registry.postgres.failures import translate
 from registry.postgres.schema import SCHEMA_VERSION
 from registry.store import Store
 
@@ -47,12 +52,13 @@ FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - make_interval(secs =
 
 def work_checks(store: Store) -> Iterator[Check]:
     """What everything rests on."""
-    with asking(connection_of(store)) as session:
+    connection = connection_of(store)
+    with asking(connection) as session:
         seen = row(session, _SCHEMA, (list(_NEEDED),))
         registry = _registry(session, seen)
         yield registry
         if registry.ok:
-            yield _transaction(session, writes=bool(seen["made"]))
+            yield _transaction(connection, writes=bool(seen["made"]))
         yield from _held_up(session)
 
 
@@ -89,27 +95,41 @@ def _version(session: PgSession, seen: Mapping[str, Any]) -> Check:
     return good("registry", said)
 
 
-def _transaction(session: PgSession, *, writes: bool) -> Check:
-    """One commit, cut off where it waits for a synchronous standby. The row that it leaves then is deleted again."""
-    (standbys,) = session.rows("SELECT current_setting('synchronous_standby_names')")[0]
-    began = time.monotonic()
-    session.rows("BEGIN")
-    session.rows("SELECT set_config('statement_timeout', %s, true)", (f"{COMMIT_S}s",))
-    if writes:
-        session.rows("INSERT INTO refitd.meta VALUES ('doctor', '1') ON CONFLICT (key) DO UPDATE SET value = '1'")
-        session.rows("DELETE FROM refitd.meta WHERE key = 'doctor'")
-    else:
-        session.rows("SELECT pg_logical_emit_message(true, 'refitd', 'doctor')")
-    session.rows("COMMIT")
-    took = time.monotonic() - began
+def _transaction(connection: Connection, *, writes: bool) -> Check:
+    """One commit, cut off where it waits for a synchronous standby."""
+    try:
+        with psycopg.connect(**connection.parameters, autocommit=True) as session:
+            (standbys,) = session.execute("SELECT current_setting('synchronous_standby_names')").fetchone() or ("",)
+            took = _commit(session, writes=writes)
+    except psycopg.Error as error:
+        raise translate(error, connection.login) from error
     if took >= COMMIT_S:
         fix = (
             "start the standbys, or ALTER SYSTEM SET synchronous_standby_names = …; SELECT pg_reload_conf(): every "
-            "commit waits for them, the daemon's too, and a version is published when its changes are visible"
+            "commit waits for them, the daemon's too, and a fit waits until what it has to cover is visible"
         )
         return doubtful("transactions", f"a commit waits for a standby (synchronous_standby_names = '{standbys}')", fix)
     waited = f" and by a standby ('{standbys}')" if standbys else ""
     return good("transactions", f"one was committed{waited}, {took * 1000:.0f} ms")
+
+
+def _commit(session: psycopg.Connection[Any], *, writes: bool) -> float:
+    """The seconds that a transaction took. One that is cancelled while it waits for a standby is committed here."""
+    began = time.monotonic()
+    session.execute("BEGIN")
+    if writes:
+        session.execute("INSERT INTO refitd.meta VALUES ('doctor', '1') ON CONFLICT (key) DO UPDATE SET value = '1'")
+        session.execute("DELETE FROM refitd.meta WHERE key = 'doctor'")
+    else:
+        session.execute("SELECT pg_logical_emit_message(true, 'refitd', 'doctor')")
+    timer = threading.Timer(COMMIT_S, session.cancel_safe)  # statement_timeout does not reach into a commit
+    timer.start()
+    try:
+        session.execute("COMMIT")
+    finally:
+        timer.cancel()
+        timer.join()
+    return time.monotonic() - began
 
 
 def _held_up(session: PgSession) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -209,9 +210,9 @@ def wait_free(source: PostgresSource) -> None:
         pass
 
 
+DROP_SLOTS = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
 LOST: dict[str, Callable[[PostgresSource, dict[str, Any]], Any]] = {
-    "the slot is gone": lambda it, _: it.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-                                             "WHERE database = current_database()"),
+    "the slot is gone": lambda it, _: it.sql(DROP_SLOTS),
     "the slot was advanced": lambda it, _: (it.sql("INSERT INTO c VALUES (1)"), it.sql(
         "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn()) FROM pg_replication_slots "
         "WHERE database = current_database()")),
@@ -321,3 +322,38 @@ def test_a_locked_table_holds_up_nobody_else(feeds: Feeds, source: PostgresSourc
     feed.resume(position, both, C)
     source.insert("d", 2)
     assert source.key(next(one for one in read(feed, 2)[0] if one.relation == "public.d")) == 2
+
+
+def test_what_a_login_may_not_see_hides_nothing_else(feeds: Feeds, source: PostgresSource) -> None:
+    login = f"seer_{uuid.uuid4().hex[:8]}"
+    feeds.pair()[2].prepare()
+    for statement in (
+        "CREATE SCHEMA secret", "CREATE TABLE secret.t (id int PRIMARY KEY)",
+        f"CREATE ROLE {login} LOGIN REPLICATION", f"GRANT ALL ON SCHEMA refitd TO {login}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA refitd TO {login}",
+        f"CREATE PUBLICATION {PUBLICATION} FOR TABLE refitd.models, refitd.versions, c "
+        "WITH (publish_via_partition_root)", f"ALTER PUBLICATION {PUBLICATION} OWNER TO {login}",
+    ):  # fmt: skip
+        source.sql(statement)
+    try:
+        feed = feeds.open(uri=source.uri.replace("//postgres@", f"//{login}@"), prepared=False)
+        found = feed.origins(["c", "secret.t"])
+        assert isinstance(found["c"], Origin)
+        assert isinstance(found["secret.t"], Untold)
+        assert "GRANT USAGE" in found["secret.t"].reason
+        feed.start(C)
+        source.sql(f"GRANT USAGE ON SCHEMA secret TO {login}")
+        until(feed, lambda one: one.documents is None)
+        again = feed.origins(["secret.t"])["secret.t"]
+        assert isinstance(again, Untold)
+        assert "ALTER PUBLICATION refitd ADD TABLE ONLY secret.t" in again.reason
+        source.sql(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE secret.t")
+        until(feed, lambda one: one.documents is None)
+        assert isinstance(feed.origins(["secret.t"])["secret.t"], Origin)
+    finally:
+        feeds.close()
+        wait_free(source)
+        source.sql(DROP_SLOTS)
+        source.sql(f"DROP PUBLICATION {PUBLICATION}")
+        source.sql(f"DROP OWNED BY {login}")
+        source.sql(f"DROP ROLE {login}")

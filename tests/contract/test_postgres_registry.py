@@ -281,9 +281,11 @@ class TestLogins:
         pg.execute(f"CREATE SCHEMA refitd AUTHORIZATION {login}")
         theirs.prepare()
 
-    def test_an_unprepared_registry_is_told(self, theirs: PostgresStore, pg: Plain) -> None:
+    def test_an_unprepared_registry_is_empty_and_takes_nothing(self, theirs: PostgresStore) -> None:
+        assert theirs.documents.all() == theirs.feeds.all() == theirs.fits.recent() == theirs.versions.models() == []
+        assert theirs.documents.get("m") is None
         with pytest.raises(DatastoreUnsuitable, match="not prepared"):
-            theirs.documents.all()
+            theirs.documents.put({"_id": "m"})
 
     @pytest.mark.parametrize(("setting", "used"), [("off", "on"), ("local", "local"), ("remote_write", "remote_write")])
     def test_a_commit_is_at_least_on_disk(

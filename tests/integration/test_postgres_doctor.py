@@ -15,7 +15,7 @@ import pytest
 
 from listener.postgres_feed import PostgresFeed
 from listener.postgres_slot import slot_name
-from refitd import embedded_postgres, images
+from refitd import images
 from refitd.checks import Check, diagnose, postgres_work
 from refitd.cli import run
 from refitd.embedded_postgres import EmbeddedPostgres
@@ -198,16 +198,9 @@ def test_a_login_that_may_not_write(own: EmbeddedPostgres, shop: Pg, statement: 
 
 
 @pytest.mark.parametrize("which", VERSIONS)
-def test_a_standby(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_standby(which: str, tmp_path: Path) -> None:
     started(which, tmp_path).stop()
     (tmp_path / "db" / "standby.signal").touch()
-    of_primary = embedded_postgres.is_ready
-
-    def is_ready(options: Any, pid: int) -> bool:
-        lines = embedded_postgres.lock_lines(options)
-        return of_primary(options, pid) or (len(lines) >= 8 and lines[7].strip() == "standby")
-
-    monkeypatch.setattr(embedded_postgres, "is_ready", is_ready)
     server = EmbeddedPostgres.start(tmp_path, bin_dir=debian_programs() if which == "debian" else None)
     try:
         checks = doctor(server.uri("shop"))
@@ -273,9 +266,7 @@ def test_the_registrys_schema(own: EmbeddedPostgres, shop: Pg) -> None:
         assert "a newer one made it" in doctor(ada)["registry"].evidence
 
 
-def test_commits_that_wait_for_a_standby(
-    own: EmbeddedPostgres, shop: Pg, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commits_that_wait_for_a_standby(own: EmbeddedPostgres, shop: Pg, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_work, "COMMIT_S", 1)
     with opened(own.uri("shop")):
         assert doctor(own.uri("shop"))["transactions"].evidence.startswith("one was committed, ")
@@ -349,3 +340,327 @@ def test_the_role_that_selects_run_as(own: EmbeddedPostgres, shop: Pg) -> None:
         shop.execute("GRANT refitd_reader TO ada WITH SET TRUE")
     shop.execute("ALTER ROLE refitd_reader REPLICATION")
     assert "NOREPLICATION" in (doctor(ada)["reader"].fix or "")
+
+
+# --- the publication ------------------------------------------------------------------------------------------------
+
+
+def test_the_publication(own: EmbeddedPostgres, shop: Pg) -> None:
+    shop.execute("CREATE ROLE ada LOGIN REPLICATION")
+    shop.execute("CREATE SCHEMA refitd AUTHORIZATION ada")
+    ada, postgres = login(own, "ada"), own.uri("shop")
+    with opened(ada):
+        shop.execute("CREATE PUBLICATION refitd WITH (publish = 'insert')")
+        checks = doctor(postgres)
+        assert "publication" in doubted(checks)
+        assert "lacks refitd.models, refitd.versions" in checks["publication"].evidence
+        checks = doctor(ada)
+        assert "publication" in failed(checks)
+        assert "as postgres: ALTER PUBLICATION refitd SET (publish = " in (checks["publication"].fix or "")
+        shop.execute("ALTER PUBLICATION refitd SET (publish = 'insert, update, delete, truncate', "
+            "publish_via_partition_root = true)")  # fmt: skip
+        shop.execute("ALTER PUBLICATION refitd ADD TABLE refitd.models, refitd.versions")
+        assert "publication" not in doubted(doctor(postgres))
+        checks = doctor(ada)
+        assert "publication" in doubted(checks)
+        assert "OWNER TO ada" in (checks["publication"].fix or "")
+        shop.execute("ALTER PUBLICATION refitd OWNER TO ada")
+        assert "publication" not in doubted(doctor(ada))
+
+
+@pytest.mark.parametrize("scope", ["FOR ALL TABLES", "FOR TABLES IN SCHEMA public", "FOR TABLE keyless, parts"])
+def test_published_tables_that_can_not_be_updated_any_more(postgres_uri: str, pg: Pg, scope: str) -> None:
+    pg.execute("CREATE TABLE keyless (a int)")
+    pg.execute("CREATE TABLE parts (a int) PARTITION BY LIST (a)")
+    pg.execute("CREATE TABLE part PARTITION OF parts DEFAULT")
+    pg.execute("CREATE TABLE keyed (a int PRIMARY KEY)")
+    pg.execute(f"CREATE PUBLICATION refitd {scope}")
+    checks = doctor(postgres_uri)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        pg.execute("DELETE FROM keyless")
+    assert "published tables" in failed(checks)
+    assert checks["published tables"].evidence.startswith("public.keyless, public.part are in refitd")
+    fix = checks["published tables"].fix or ""
+    pg.execute(fix.partition(";")[0])
+    pg.execute("ALTER TABLE part REPLICA IDENTITY FULL")
+    pg.execute("DELETE FROM keyless")
+    assert "published tables" not in doctor(postgres_uri)
+
+
+# --- the slot -------------------------------------------------------------------------------------------------------
+
+
+def test_the_slots_troubles(postgres: PostgresServer, postgres_uri: str, pg: Pg) -> None:
+    name = slot_name(postgres_uri.rpartition("/")[2])
+    with psycopg.connect(postgres.uri("postgres"), autocommit=True) as elsewhere:
+        elsewhere.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+        check = doctor(postgres_uri)["slot"]
+        assert not check.ok
+        assert "somebody else's (plugin pgoutput, database postgres)" in check.evidence
+        elsewhere.execute((check.fix or "").partition(": ")[2])
+    with opened(postgres_uri) as store:
+        with followed(store):
+            assert doctor(postgres_uri)["slot"].ok
+        check = _once_inactive(pg, name, postgres_uri)
+        assert check.warning
+        assert "although a daemon holds the lease" in check.evidence
+        pg.execute("CREATE TABLE t AS SELECT 1 AS a")
+        pg.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [name])
+        assert "was advanced or made anew" in doctor(postgres_uri)["slot"].evidence
+        pg.execute('UPDATE refitd.feeds SET position = position || \'{"history": "1/1"}\'')
+        assert "an older timeline" in doctor(postgres_uri)["slot"].evidence
+        pg.execute("SELECT pg_drop_replication_slot(%s)", [name])
+        check = doctor(postgres_uri)["slot"]
+        assert not check.ok
+        assert f"{name} is gone" in check.evidence
+
+
+def _once_inactive(pg: Pg, name: str, uri: str) -> Check:
+    """The server notices some time later that nobody reads any more."""
+    while pg.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", [name]).rowcount:
+        continue
+    return doctor(uri)["slot"]
+
+
+def test_what_the_slot_makes_the_server_keep(own: EmbeddedPostgres, shop: Pg) -> None:
+    uri = own.uri("shop")
+    with opened(uri) as store:
+        with followed(store):
+            pass
+        _once_inactive(shop, "refitd_shop", uri)
+        assert "slot limit" in doubted(doctor(uri))
+        before = retained_bytes(store)["postgresql:shop"]
+        shop.execute("CREATE TABLE t AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 4000) AS n")
+        assert retained_bytes(store)["postgresql:shop"] > before + 3_000_000
+        shop.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        _reload(shop, "max_slot_wal_keep_size", "1MB")
+        checks = doctor(uri)
+        assert "slot limit" not in doubted(checks)
+        for _ in range(4):
+            shop.execute("SELECT pg_switch_wal() FROM pg_logical_emit_message(false, 'a', 'b')")
+        check = doctor(uri)["slot"]
+        assert check.warning, check
+        assert "unreserved" in check.evidence
+        shop.execute("CHECKPOINT")
+        check = doctor(uri)["slot"]
+        assert not check.ok
+        assert "refitd_shop is lost" in check.evidence
+        assert retained_bytes(store) == {}
+
+
+def test_a_timeout_of_slots(own: EmbeddedPostgres, shop: Pg) -> None:
+    uri = own.uri("shop")
+    assert "slot timeout" not in doctor(uri)
+    if shop.info.server_version >= 180000:
+        shop.execute("ALTER SYSTEM SET idle_replication_slot_timeout = '1d'")
+        _reload(shop, "idle_replication_slot_timeout", "1d")
+        check = doctor(uri)["slot timeout"]
+        assert check.warning
+        assert "is 1d" in check.evidence
+
+
+# --- relations ------------------------------------------------------------------------------------------------------
+
+RELATIONS = """
+CREATE TABLE kept (a int PRIMARY KEY);
+ALTER TABLE kept REPLICA IDENTITY FULL;
+CREATE TABLE keyed (a int PRIMARY KEY);
+CREATE TABLE keyless (a int);
+CREATE UNLOGGED TABLE unlogged (a int PRIMARY KEY);
+CREATE MATERIALIZED VIEW frozen AS SELECT a FROM kept;
+CREATE VIEW seen AS SELECT a FROM keyed;
+CREATE VIEW blind AS SELECT a FROM keyless;
+CREATE TABLE parts (a int PRIMARY KEY) PARTITION BY RANGE (a);
+CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10);
+CREATE TABLE "High" PARTITION OF parts FOR VALUES FROM (10) TO (20);
+ALTER TABLE low REPLICA IDENTITY FULL;
+CREATE TABLE filtered (a int PRIMARY KEY);
+CREATE TABLE refitd.elsewhere (a int PRIMARY KEY);
+CREATE PUBLICATION refitd FOR TABLE filtered WHERE (a > 3);
+"""
+NAMES = ("kept", "keyed", "keyless", "unlogged", "frozen", "seen", "blind", "parts", "low", "filtered", "elsewhere")
+
+
+def test_relations(postgres_uri: str, pg: Pg) -> None:
+    with opened(postgres_uri) as store:
+        pg.execute(RELATIONS)
+        for name in (*NAMES, "nowhere"):
+            store.documents.put({**CHURN, "_id": f"of {name}", "training_select": f"SELECT a FROM {name}"})
+        checks = doctor(postgres_uri)
+    relations = {name.removeprefix("relation "): one for name, one in checks.items() if name.startswith("relation ")}
+    wrong = {name for name, one in relations.items() if not one.ok}
+    assert wrong == {"keyless", "unlogged", "frozen", "blind", "filtered", "elsewhere"}
+    assert set(relations) - wrong == {"nowhere", "customers"}
+    assert "ALTER TABLE public.keyless ADD PRIMARY KEY" in (relations["keyless"].fix or "")
+    assert "ALTER TABLE public.keyless ADD PRIMARY KEY" in (relations["blind"].fix or "")
+    assert "SET LOGGED" in (relations["unlogged"].fix or "")
+    assert "materialized view" in (relations["frozen"].fix or "")
+    assert "row filter" in (relations["filtered"].fix or "")
+    assert relations["elsewhere"].fix == "ALTER TABLE refitd.elsewhere SET SCHEMA public"
+    assert "of nowhere selects from it" in relations["nowhere"].evidence
+    assert checks["images"].warning
+    fix = checks["images"].fix or ""
+    assert fix.count("REPLICA IDENTITY FULL") == 4
+    for name in ("public.keyed", 'public."High"', "public.keyless", "public.filtered"):
+        assert f"ALTER TABLE {name} REPLICA IDENTITY FULL" in fix
+    assert "update and delete then writes the whole old row" in fix
+
+
+def test_relations_that_the_login_may_not_read_or_publish(own: EmbeddedPostgres, shop: Pg) -> None:
+    shop.execute("CREATE ROLE ada LOGIN REPLICATION; CREATE ROLE owner; CREATE SCHEMA refitd AUTHORIZATION ada")
+    shop.execute("CREATE PUBLICATION refitd; ALTER PUBLICATION refitd OWNER TO ada; CREATE SCHEMA closed")
+    shop.execute("CREATE TABLE closed.t (a int PRIMARY KEY); ALTER TABLE closed.t REPLICA IDENTITY FULL")
+    shop.execute("CREATE TABLE customers (age int PRIMARY KEY); ALTER TABLE customers OWNER TO owner")
+    ada = login(own, "ada")
+    with opened(ada) as store:
+        store.documents.put({**CHURN, "_id": "closed", "training_select": "SELECT a FROM closed.t"})
+        rows = [one for one in _all(ada) if one.check.startswith("relation ")]
+        closed, unread, unpublished = rows
+        assert "permission denied for schema closed" in closed.evidence
+        assert "GRANT USAGE ON SCHEMA closed TO ada" in (closed.fix or "")
+        assert unread.fix == "GRANT SELECT ON public.customers TO ada"
+        assert "ALTER PUBLICATION refitd ADD TABLE ONLY public.customers" in (unpublished.fix or "")
+        assert doctor(ada)["images"].fix.startswith("as owner, in psql: ALTER TABLE")  # type: ignore[union-attr]
+        shop.execute("GRANT USAGE ON SCHEMA closed TO ada; GRANT SELECT ON closed.t TO ada; GRANT owner TO ada")
+        shop.execute("GRANT ALL ON SCHEMA public TO owner; ALTER PUBLICATION refitd ADD TABLE ONLY closed.t")
+        assert not [one for one in _all(ada) if one.check.startswith("relation ")]
+        shop.execute("CREATE ROLE refitd_reader; GRANT refitd_reader TO ada")
+        rows = [one for one in _all(ada) if one.check.startswith("relation ")]
+        assert {one.fix for one in rows} == {
+            "GRANT USAGE ON SCHEMA closed TO refitd_reader; GRANT SELECT ON closed.t TO refitd_reader",
+            "GRANT SELECT ON public.customers TO refitd_reader",
+        }
+        shop.execute("GRANT USAGE ON SCHEMA closed TO refitd_reader; GRANT SELECT ON closed.t TO refitd_reader")
+        shop.execute(
+            "GRANT SELECT (age) ON customers TO refitd_reader; ALTER TABLE customers ENABLE ROW LEVEL SECURITY"
+        )
+        (row,) = [one for one in _all(ada) if one.check.startswith("relation ")]
+        assert row.warning
+        assert "has row level security, so refitd_reader reads only" in row.evidence
+
+
+def _all(uri: str) -> list[Check]:
+    with Session(load_settings(datastore=uri, compute="local")) as session:
+        return list(diagnose(session))
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def identities(pg: Pg) -> set[str]:
+    """The tables of ours that have REPLICA IDENTITY FULL."""
+    rows = pg.execute("SELECT relname FROM pg_class WHERE relreplident = 'f' AND relnamespace = 'public'::regnamespace")
+    return {name for (name,) in rows}
+
+
+def test_images_are_enabled_where_they_help(postgres_uri: str, pg: Pg) -> None:
+    with opened(postgres_uri) as store:
+        pg.execute(RELATIONS)
+        asked = [*NAMES, "nowhere"]
+        without = {name for name, has in images.enabled(store, asked).items() if not has}
+        assert without == {"keyed", "keyless", "parts", "filtered"}
+        assert images.enable(store, ["seen", '"High"', "frozen", "unlogged"]) == []
+        assert identities(pg) == {"kept", "low"}
+        altered = images.enable(store, asked)
+        assert altered == ['public."High"', "public.filtered", "public.keyed", "public.keyless"]
+        assert identities(pg) == {"kept", "low", "keyed", "keyless", "High", "filtered"}
+        assert images.enable(store, asked) == []
+        assert all(images.enabled(store, asked).values())
+        assert images.enable_line(store, "public.t") == "ALTER TABLE public.t REPLICA IDENTITY FULL"
+
+
+def test_images_are_the_owners_to_enable(own: EmbeddedPostgres, shop: Pg) -> None:
+    shop.execute(
+        "CREATE ROLE ada LOGIN; GRANT ALL ON SCHEMA public TO ada; CREATE TABLE t (a int); CREATE TABLE u (a int)"
+    )
+    shop.execute("ALTER TABLE u OWNER TO ada")
+    store = PostgresStore(login(own, "ada"))
+    with pytest.raises(
+        DatastoreUnsuitable, match=r"owner \(postgres\).*: ALTER TABLE public\.t REPLICA IDENTITY FULL$"
+    ):
+        images.enable(store, ["t", "u"])
+    assert identities(shop) == set()
+    assert images.enable(store, ["u"]) == ["public.u"]
+    store.close()
+
+
+def test_images_wait_for_nobody(postgres_uri: str, pg: Pg) -> None:
+    pg.execute("CREATE TABLE t (a int)")
+    store = PostgresStore(postgres_uri)
+    with psycopg.connect(postgres_uri) as busy:
+        busy.execute("SELECT FROM t")
+        with pytest.raises(DatastoreUnavailable, match=r"lock on public\.t"):
+            images.enable(store, ["t"])
+    store.close()
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run the command here on a datastore; its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REFITD_COMPUTE", "local")
+    (tmp_path / "churn.json").write_text(json.dumps(CHURN))
+
+    def call(uri: str, *arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([*arguments, "--datastore", uri])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_add_and_doctor_enable_images_when_asked(command: Command, postgres_uri: str, pg: Pg) -> None:
+    customers(pg)
+    code, out, err = command(postgres_uri, "add", "churn.json")
+    assert (code, out) == (0, "churn: added\n")
+    assert "customers: PostgreSQL's log keeps no rows as they were before a change, but for their keys" in err
+    assert "MongoDB" not in err
+    assert command(postgres_uri, "doctor")[0] == 0
+    assert identities(pg) == set()
+    code, out, err = command(postgres_uri, "doctor", "--fix")
+    assert code == 0
+    assert "fixed: images are kept for public.customers from now on" in err
+    assert "✓ images: REPLICA IDENTITY FULL" in out
+    pg.execute("ALTER TABLE customers REPLICA IDENTITY DEFAULT")
+    assert "keeps no rows" not in command(postgres_uri, "add", "churn.json", "--enable-images")[2]
+    assert identities(pg) == {"customers"}
+
+
+def test_doctor_says_what_it_may_not_mend(own: EmbeddedPostgres, shop: Pg, command: Command) -> None:
+    shop.execute("CREATE ROLE ada LOGIN REPLICATION; GRANT CREATE ON DATABASE shop TO ada")
+    customers(shop, "; GRANT SELECT ON customers TO ada")
+    uri = login(own, "ada")
+    with opened(uri):
+        code, out, err = command(uri, "doctor", "--fix")
+    assert code == 1  # it can't add the table to the publication either
+    assert "not fixed: PostgreSQL lets nobody but a table's owner (postgres)" in err
+    assert "! images: " in out
+
+
+def test_feeds_show_what_is_retained(command: Command, postgres_uri: str, pg: Pg) -> None:
+    customers(pg)
+    slot = slot_name(pg.info.dbname)
+    with opened(postgres_uri) as store:
+        with followed(store, "public.customers") as position:
+            pg.execute("INSERT INTO customers SELECT n FROM generate_series(1, 1000) AS n")
+            code, out, _ = command(postgres_uri, "feeds", "--json")
+            (row,) = json.loads(out)
+            assert code == 0
+            assert set(row) == {
+                "feed", "kind", "position", "lag_s", "retained_bytes", "resyncs", "dead_letters", "owner",
+            }  # fmt: skip
+            assert (row["kind"], row["position"]) == ("postgresql", position["lsn"])
+            assert row["retained_bytes"] > 100_000
+            head = command(postgres_uri, "feeds")[1].splitlines()[0].split()
+            assert head[:5] == ["FEED", "KIND", "POSITION", "LAG", "RETAINED"]
+        _once_inactive(pg, slot, postgres_uri)
+        pg.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+        assert json.loads(command(postgres_uri, "feeds", "--json")[1])[0]["retained_bytes"] is None
+        assert "RETAINED" not in command(postgres_uri, "feeds")[1]

@@ -191,6 +191,12 @@ def test_every_command_has_help_and_the_global_options() -> None:
             assert {"datastore", "config", "json"} <= {parameter.name for parameter in command.params}
 
 
+@pytest.mark.parametrize(("name", "takes"), [("up", "KIND"), ("demo", "KIND"), ("run", "URI")])
+def test_what_starts_a_datastore_takes_a_kind(name: str, takes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"--datastore {takes} " in capsys.readouterr().out
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"refitd {__version__}"
@@ -210,6 +216,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--datastore", "redis://x", "status"], 2, "mongodb://HOST:PORT/DATABASE"),
         (["status", "--datastore", "mongodb://127.0.0.1"], 2, "the datastore's URI can't be used"),
         (["--config", "none.toml", "status"], 2, "none.toml can't be read"),
+        (["up", "--datastore", "postgresql://u:canary@h/d"], 2, "it is `refitd run --datastore URI`"),
+        (["--datastore", "mysql", "up"], 2, "--datastore names a kind here: mongodb or postgresql"),
+        (["demo", "--datastore", "mongodb://u:canary@h/d"], 2, "`refitd demo` starts a datastore"),
     ],
 )
 def test_errors_in_both_forms(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,9 +226,11 @@ def test_errors_in_both_forms(arguments: list[str], code: int, said: str, capsys
     captured = capsys.readouterr()
     assert captured.out == ""
     assert said in captured.err
+    assert "canary" not in captured.err
     assert run([*arguments, "--json"]) == code
     captured = capsys.readouterr()
     assert said in json.loads(captured.out)["error"]
+    assert "canary" not in captured.out
 
 
 def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
