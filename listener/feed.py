@@ -57,18 +57,18 @@ class Batch:
     one with a position comes.
 
     `documents` are the models whose documents changed (by `registry.canonical.key_of`), None when any may have;
-    `versions` those that published one.
+    `versions` those that published one, None when any may have. What it tells of them can be read by now.
     """
 
     changes: tuple[Change, ...]
     position: Position | None
     documents: frozenset[Any] | None = frozenset()
-    versions: frozenset[str] = frozenset()
+    versions: frozenset[str] | None = frozenset()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing happened that anybody waits for."""
-        return not self.changes and self.documents == frozenset() and not self.versions
+        return not self.changes and self.documents == frozenset() and self.versions == frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,8 @@ class Follower:
             self._recorded(pending, self._record(pending))
         if batch.documents is None or batch.documents:
             self._documents_changed(batch.documents)
-        if batch.versions:
-            self._announce(batch.versions)
+        if batch.versions is None or batch.versions:
+            self._announce(list(self._catalogue.entries) if batch.versions is None else batch.versions)
 
     def _match(self, batch: Batch) -> dict[str, Delta]:
         """What the batch makes pending, together with the earlier parts of its first transaction."""

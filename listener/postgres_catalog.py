@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 #: Why PostgreSQL can't tell the changes of these kinds of relations (`pg_class.relkind`).
 _KINDS = {"m": "is a materialized view", "f": "is a foreign table", "t": "is a TOAST table", "S": "is a sequence"}
-_VIEW, _TABLE, _PARTITIONED = "v", "r", "p"
+_VIEW = "v"
+#: Tables, partitioned ones among them.
+TABLES = ("r", "p")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Relation:
         if not self.logged:
             fix = f"ALTER TABLE {self.name} SET LOGGED"
             return f"`{self.name}` is unlogged, so PostgreSQL's log tells no changes of it: {fix}; or {schedule}"
-        if self.kind in (_TABLE, _PARTITIONED) and not self.identified:
+        if self.kind in TABLES and not self.identified:
             return (
                 f"`{self.name}` has neither a primary key nor a replica identity: following it would make PostgreSQL "
                 f"refuse updates and deletes of its rows. ALTER TABLE {self.name} ADD PRIMARY KEY (…), or ALTER TABLE "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from listener.feed import Batch, Change, Kind, Position
+from listener.feed import Change, Kind
 from listener.pg_tuples import UNKNOWN_VALUE, Image, Shape, touched
 from listener.pg_tuples import key as key_of_row
 from listener.pgoutput import Begin, Commit, Decoder, Delete, Insert, Truncate, Update, widen
@@ -18,8 +18,21 @@ _MODELS, _VERSIONS = ("refitd", "models"), ("refitd", "versions")
 _SAID = ("id", "spec")
 
 
+class Taken(NamedTuple):
+    """What some messages tell. `lsn` None: in the middle of a transaction.
+
+    `tellers` are the transactions that told of documents and versions: in the log before others see what they wrote.
+    """
+
+    changes: tuple[Change, ...]
+    lsn: int | None
+    documents: frozenset[Any] | None = frozenset()
+    versions: frozenset[str] = frozenset()
+    tellers: frozenset[int] = frozenset()
+
+
 class Assembler:
-    """Takes messages in, gives batches out. Pure but for what it has taken in."""
+    """Takes messages in, gives what they complete. Pure but for what it has taken in."""
 
     def __init__(self, history: str, newest_xid: int, lsn: int) -> None:
         """`history`: of the server; `newest_xid`: an xid8 of these days; `lsn`: where the stream begins."""
@@ -43,12 +56,11 @@ class Assembler:
         self._bare = {(one.schema, one.table): one.name for one in listed}
         self._primary = {one.name: one.primary for one in listed}
 
-    def take(self, messages: Iterable[bytes], sent: int, position: Callable[[int], Position]) -> Batch | None:
-        """A batch of what these messages complete; None for nothing, not even progress.
+    def take(self, messages: Iterable[bytes], sent: int) -> Taken | None:
+        """What these messages complete; None for nothing, not even progress.
 
         Args:
             sent: up to where the server has sent everything.
-            position: makes the position that is stored of a place in the log.
         """
         done: list[Change] | None = None
         before, told = self.lsn, self._told
@@ -62,13 +74,13 @@ class Assembler:
         if self._open is not None and done is None:
             part, self._part = self._part, []
             self.torn = self.torn or bool(part)
-            return Batch(tuple(part), None) if part else None
+            return Taken(tuple(part), None) if part else None
         if self._open is None:
             self.lsn = max(self.lsn, sent)
         if self.lsn == before and not done:
             return None
         self._told = _Told()
-        return Batch(tuple(done or ()), position(self.lsn), told.documents, frozenset(told.versions))
+        return Taken(tuple(done or ()), self.lsn, told.documents, frozenset(told.versions), frozenset(told.tellers))
 
     def _add(self, message: Any) -> None:
         if isinstance(message, Begin):
@@ -87,9 +99,9 @@ class Assembler:
         if name is not None:
             self._part.append(_change(name, message, self._open, self._primary.get(name, ())))
         elif (shape.schema, shape.name) == _MODELS:
-            self._told.note_model(message)
+            self._told.note_model(message, self._open)
         elif (shape.schema, shape.name) == _VERSIONS and isinstance(message, Insert):
-            self._told.versions.add(_text(message.after, "model"))
+            self._told.note_version(_text(message.after, "model"), self._open)
 
     def _emptied(self, shape: Shape | None, oid: int) -> None:
         bare = (shape.schema, shape.name) if shape else ("", "")
@@ -97,7 +109,7 @@ class Assembler:
         if name is not None:
             self._part.append(Change(name, Kind.OTHER, self._open))
         elif bare == _MODELS:
-            self._told.documents = None
+            self._told.note_all_models(self._open)
 
 
 class _Told:
@@ -106,23 +118,35 @@ class _Told:
     def __init__(self) -> None:
         self._models: set[Any] | None = set()
         self.versions: set[str] = set()
+        self.tellers: set[int] = set()
 
     @property
     def documents(self) -> frozenset[Any] | None:
         """The models whose documents changed; None: any may have."""
         return None if self._models is None else frozenset(self._models)
 
-    @documents.setter
-    def documents(self, value: None) -> None:
-        self._models = value
-
-    def note_model(self, message: Insert | Update | Delete) -> None:
-        """A document was written. A change of its status alone is ours, and none."""
+    def note_model(self, message: Insert | Update | Delete, by: PgStamp | None) -> None:
+        """A document was written. A change of its status alone is ours, and none; but not one that takes it away."""
         images = [one for one in (_before(message), _after(message)) if one is not None]
-        if isinstance(message, Update) and len({one.values(_SAID) for one in images}) == 1 and len(images) == 2:
-            return
+        if isinstance(message, Update) and len(images) == 2 and len({one.values(_SAID) for one in images}) == 1:
+            if message.after.values(("status",)) != (None,):
+                return
         if self._models is not None:
             self._models |= {key_of(_text(one, "id")) for one in images}
+        self._by(by)
+
+    def note_all_models(self, by: PgStamp | None) -> None:
+        """All documents are gone at once."""
+        self._models = None
+        self._by(by)
+
+    def note_version(self, model: str, by: PgStamp | None) -> None:
+        """A model has a new version."""
+        self.versions.add(model)
+        self._by(by)
+
+    def _by(self, stamp: PgStamp | None) -> None:
+        self.tellers |= stamp.xids if stamp else frozenset()
 
 
 def _change(name: str, message: Insert | Update | Delete, stamp: PgStamp | None, primary: tuple[str, ...]) -> Change:

@@ -18,7 +18,8 @@ from listener.feed import Batch, Change, Kind, Origin, Position, Untold
 from listener.pg_stream import PgStream
 from listener.pg_tuples import ProtocolError
 from listener.pgoutput import read_lsn, show_lsn
-from listener.postgres_changes import Assembler
+from listener.postgres_changes import Assembler, Taken
+from listener.postgres_late import Late
 from listener.postgres_publication import PUBLICATION, Publication
 from listener.postgres_relations import Relations
 from listener.postgres_session import PgSession
@@ -31,6 +32,8 @@ from registry.postgres.stamps import PgStamp, Snapshot
 
 #: Seconds between two looks at the catalogs.
 LOOK_S = 1.0
+#: And for what was told and can't be read yet.
+_LATE_LOOK_S = 0.005
 _STATEMENT_LIMIT = "20s"
 #: A table that somebody has locked is asked for again: others are not to wait for it.
 _LOCK_LIMIT = "500ms"
@@ -38,8 +41,11 @@ _NOW = "SELECT pg_current_snapshot()::text, pg_wal_lsn_diff(pg_current_wal_flush
 
 
 class PostgresFeed:
-    """See `listener.feed.Feed`. A position is `{history, lsn, publication, shapes, unsettled}`: where in which log; the
-    publication's oid; each relation's fingerprint; transactions that may have changed one unseen."""
+    """See `listener.feed.Feed`. A position is `{history, lsn, publication, shapes, unsettled, late}`.
+
+    Where in which log; the publication's oid; each relation's fingerprint; transactions that may have changed one
+    unseen; and those that told of documents or versions which can't be read yet.
+    """
 
     kind = "postgresql"
 
@@ -59,7 +65,8 @@ class PostgresFeed:
         self._unsettled: dict[str, frozenset[int]] = {}
         self._oid = 0
         self._since = PgStamp("")
-        self._look_at = 0.0
+        self._look_at = self._catalogs_at = 0.0
+        self._late = Late()
         self._waiting: Batch | None = None
 
     @translated
@@ -80,17 +87,19 @@ class PostgresFeed:
         self._end_stream()
         history = self.identity()
         self._oid = self._publication.prepare()
+        self._known.ask(())  # a publication made anew has none of the tables
         self._slots.make()
         self._follow(relations, history)
         slot = self._slots.state()
         self._open(slot.confirmed if slot and slot.confirmed else self._now()[1])
+        self._late = Late()
         self._unsettled = {}  # the slot began when those who wrote before had ended
         return self._position(self._assembler.lsn)
 
     @translated
     def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
         """Follow these relations from a stored position. What the catalogs show to have changed since counts."""
-        lsn, shapes, unsettled = self._check(position)
+        lsn, shapes, unsettled, late = self._check(position)
         new = relations - followed
         if self._stream is None or lsn != self._assembler.lsn or self._assembler.torn:
             self._end_stream()
@@ -101,6 +110,7 @@ class PostgresFeed:
         else:
             self._follow(relations, position["history"])
         self._unsettled = {name: xids for name, xids in unsettled.items() if name in relations}
+        self._late = late if late.xids != self._late.xids else self._late
         self._unsettle(new)
         altered = {name for name in relations - new if shapes.get(name) != self._shapes.get(name)}
         if altered:
@@ -140,14 +150,25 @@ class PostgresFeed:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             return waiting
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_S
-            seen = self._look_again()
-            if seen is not None:
-                return seen
-        chunk = self._stream.take(min(timeout_s, max(0.0, self._look_at - now)))
-        return self._assembler.take(chunk.messages, chunk.sent, self._position) if chunk else None
+        seen = self._look_again()
+        if seen is not None:
+            return seen
+        chunk = self._stream.take(min(timeout_s, max(0.0, self._look_at - time.monotonic())))
+        taken = self._assembler.take(chunk.messages, chunk.sent) if chunk else None
+        return self._batch(taken) if taken else None
+
+    def _batch(self, taken: Taken) -> Batch:
+        """What was taken in. What it tells of documents and versions waits until it can be read."""
+        if taken.lsn is None:
+            return Batch(taken.changes, None)
+        if taken.tellers:
+            self._late = self._late.with_more(taken)
+            told = self._late.told(self._now()[0])
+            if told is not None:
+                self._late = Late()
+                return Batch(taken.changes, self._position(taken.lsn), *told)
+            self._look_at = time.monotonic() + _LATE_LOOK_S
+        return Batch(taken.changes, self._position(taken.lsn))
 
     # What the catalogs say
 
@@ -160,7 +181,18 @@ class PostgresFeed:
         self._since = PgStamp(history, self._now()[0])
 
     def _look_again(self) -> Batch | None:
-        """What has happened that the stream doesn't tell."""
+        """What has happened that the stream doesn't tell, when it is time to look."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return None
+        self._look_at = now + (_LATE_LOOK_S if self._late.xids else LOOK_S)
+        told = self._late.told(self._now()[0]) if self._late.xids else None
+        if told is not None:
+            self._late = Late()
+            return Batch((), self._position(self._assembler.lsn), *told)
+        if now < self._catalogs_at:
+            return None
+        self._catalogs_at = now + LOOK_S
         if self._publication.oid() != self._oid:
             raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
         different = self._known.look()
@@ -203,7 +235,7 @@ class PostgresFeed:
         self._stream = PgStream(self._conninfo)
         self._stream.open(self._slots.name, lsn, PUBLICATION)
         self._stream.acknowledge(lsn)
-        self._look_at = time.monotonic() + LOOK_S
+        self._look_at = self._catalogs_at = time.monotonic() + LOOK_S
 
     def _end_stream(self) -> None:
         self._waiting = None
@@ -220,15 +252,18 @@ class PostgresFeed:
         }
         if self._unsettled:
             position["unsettled"] = {name: sorted(xids) for name, xids in self._unsettled.items()}
+        if self._late.xids:
+            position["late"] = sorted(self._late.xids)
         return position
 
-    def _check(self, position: Position) -> tuple[int, Mapping[str, str], dict[str, frozenset[int]]]:
+    def _check(self, position: Position) -> tuple[int, Mapping[str, str], dict[str, frozenset[int]], Late]:
         """Its parts, if it is one of this server's and of this publication's."""
         try:
             lsn = read_lsn(position["lsn"])
             history, oid = str(position["history"]), int(position["publication"])
             shapes: Mapping[str, str] = dict(position["shapes"])
             unsettled = {name: frozenset(map(int, xids)) for name, xids in position.get("unsettled", {}).items()}
+            late = Late.of(map(int, position.get("late", ())))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise PositionLost(
                 "the stored position can't be read: it has no history, lsn, publication and shapes"
@@ -243,7 +278,7 @@ class PostgresFeed:
         self._oid = self._publication.oid() or 0
         if oid != self._oid:
             raise PositionLost(f"the publication {PUBLICATION} was dropped or made anew")
-        return lsn, shapes, unsettled
+        return lsn, shapes, unsettled, late
 
     def _now(self) -> tuple[Snapshot, int]:
         ((snapshot, lsn),) = self._session.rows(_NOW)

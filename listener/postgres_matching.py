@@ -15,7 +15,7 @@ import psycopg
 
 from listener.pg_tuples import UNKNOWN_VALUE, Image, Value
 from listener.postgres_session import PgSession
-from registry.postgres.connection import Connection
+from registry.postgres.connection import READER, Connection
 from registry.postgres.failures import translate
 from registry.sql_watch import SqlPredicate
 
@@ -49,7 +49,7 @@ class PostgresEvaluator:
     def __init__(self, connection: Connection) -> None:
         self._login = connection.login
         limits = {"default_transaction_read_only": "on", "statement_timeout": _LIMIT}
-        self._session = PgSession(connection.parameters, **limits)
+        self._session = PgSession(connection.parameters, role=READER, **limits)
         self._columns: dict[str, Mapping[str, _Column]] = {}
 
     def evaluate(
@@ -134,6 +134,8 @@ class PostgresEvaluator:
         if relation not in self._columns:
             try:
                 found = self._session.rows(_COLUMNS, (relation,))
+            except psycopg.errors.InsufficientPrivilege:
+                return {}  # not even its columns: any row may match
             except psycopg.Error as error:
                 self._session.close()
                 raise translate(error, self._login) from error

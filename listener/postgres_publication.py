@@ -16,6 +16,7 @@ from listener.postgres_session import PgSession
 from registry.errors import DatastoreUnsuitable
 
 PUBLICATION = "refitd"
+OUR_SCHEMA = "refitd"
 #: Ours, in it from the beginning.
 OWN = ("refitd.models", "refitd.versions")
 

@@ -8,8 +8,8 @@ import psycopg
 
 from listener import postgres_catalog
 from listener.feed import Origin, Untold
-from listener.postgres_catalog import Found, Relation
-from listener.postgres_publication import OWN, PUBLICATION, Publication, Refused
+from listener.postgres_catalog import TABLES, Found, Relation
+from listener.postgres_publication import OUR_SCHEMA, OWN, PUBLICATION, Publication, Refused
 from listener.postgres_session import PgSession
 
 
@@ -39,18 +39,20 @@ class Relations:
         except psycopg.errors.InsufficientPrivilege:
             self._hidden = {name: why for name in self._asked if (why := self._why_hidden(name))}
             self._found = self._look()
-        if any(one.passing for one in self._refused.values()):
+        if any(one.passing for one in self._refused.values()) or self._broken():
             self.publish()
         return before != self._found or hidden != self._hidden
 
     def publish(self) -> None:
-        """Have those published that can be."""
+        """Have those published that can be. One that lost its key leaves: its updates would be refused."""
+        broken = self._broken()
+        self._publication.drop([one.name for one in broken])
         missing = [
             one for one in self._found.relations().values()
             if one.published is None and not one.is_view and one.untold is None and one.root is None
         ]  # fmt: skip
         self._refused = self._publication.add(missing)
-        if missing:
+        if missing or broken:
             self._found = self._look()
 
     def origin(self, name: str) -> Origin | Untold:
@@ -61,6 +63,8 @@ class Relations:
         if not behind:
             return Origin(frozenset({name}), name)
         for one in behind:
+            if one.schema == OUR_SCHEMA:
+                return Untold(f"`{name}` reads `{one.name}`, which is refitd's own: a fit would make the next due")
             if one.untold:
                 return Untold(one.untold)
             if one.published is None and one.name in self._refused:
@@ -82,6 +86,10 @@ class Relations:
         """Names that were nobody's, so that they were followed as they are written, and that now are somebody's."""
         known = self._found.relations()
         return {name for name in names if self._found.behind.get(name) and name not in known}
+
+    def _broken(self) -> list[Relation]:
+        known = self._found.relations().values()
+        return [one for one in known if one.published is not None and not one.identified and one.kind in TABLES]
 
     def _look(self) -> Found:
         return postgres_catalog.look(self._session.rows, self._asked - self._hidden.keys(), PUBLICATION)

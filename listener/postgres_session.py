@@ -14,14 +14,22 @@ _PLAIN_TEXTS = "set_config('standard_conforming_strings', 'on', false)"
 _SET_UP = (
     f"SELECT set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false), {_PLAIN_TEXTS}, {PUBLIC_NAMES}"
 )
+_TAKE = """
+SELECT set_config('role', rolname, false) FROM pg_catalog.pg_roles
+WHERE rolname = %(role)s AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')
+"""
 
 
 class PgSession:
     """Connects when it is first used, and again after it was lost. For one thread; errors are psycopg's."""
 
-    def __init__(self, parameters: Mapping[str, Any], **settings: str) -> None:
-        """`parameters` are libpq's, `settings` the server's, such as `statement_timeout="10s"`."""
-        self._parameters, self._settings = dict(parameters), settings
+    def __init__(self, parameters: Mapping[str, Any], *, role: str | None = None, **settings: str) -> None:
+        """`parameters` are libpq's, `settings` the server's, such as `statement_timeout="10s"`.
+
+        Args:
+            role: to be taken, where it exists and the login may.
+        """
+        self._parameters, self._settings, self._role = dict(parameters), settings, role
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -46,6 +54,8 @@ class PgSession:
                 connection.execute(_SET_UP)
                 for name, value in self._settings.items():
                     connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+                if self._role is not None:
+                    connection.execute(_TAKE, {"role": self._role})
             except BaseException:
                 connection.close()
                 raise

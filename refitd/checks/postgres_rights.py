@@ -8,10 +8,9 @@ from typing import Any
 from listener.postgres_publication import PUBLICATION
 from refitd.asking import asking, connection_of, quoted, row
 from refitd.checks.check import Check, bad, doubtful, good
+from registry.postgres.connection import READER
 from registry.store import Store
 
-#: The role that selects run as, where it exists and the login may take it.
-READER = "refitd_reader"
 _SCRIPT = "deploy/postgres/role.sql"
 
 #: Roles that reach beyond reading: what whoever got hold of the login could do.

@@ -31,6 +31,8 @@ _IDLE = 8
 _ATTEMPTS = 8
 _AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
+#: A role that has the right to read what selects may read, and no other: taken for them where the login may.
+READER = "refitd_reader"
 
 #: Sets the search path for selects: the login's own, but for our schema, which `"$user"` is for a login named `refitd`.
 PUBLIC_NAMES = """

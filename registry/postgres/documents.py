@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -15,6 +16,8 @@ from registry.store import RawDocument
 
 #: Columns of their own: what a spec says of them means nothing.
 _OUTSIDE = frozenset({"_id", "id", "status"})
+# As text: one document that is nested too deep to be read must not hide the others.
+_SELECT = "SELECT id, spec::text AS spec, status FROM refitd.models"
 _TIMES = ("at", "fitted_at", "pending_since", "due_at")
 
 
@@ -26,13 +29,13 @@ class PostgresDocuments:
 
     def all(self) -> list[RawDocument]:
         """Every document as it stands, valid or not."""
-        return [document_of(row) for row in self._connection.rows("SELECT id, spec, status FROM refitd.models")]
+        return [document_of(row) for row in self._connection.rows(_SELECT)]
 
     def get(self, model: Any) -> RawDocument | None:
         """One document as it stands; None also for what can't be a name here."""
         if not isinstance(model, str):
             return None
-        row = self._connection.row("SELECT id, spec, status FROM refitd.models WHERE id = %s", (model,))
+        row = self._connection.row(f"{_SELECT} WHERE id = %s", (model,))
         return document_of(row) if row else None
 
     def put(self, document: RawDocument) -> None:
@@ -64,11 +67,20 @@ class PostgresDocuments:
 
 def document_of(row: Row) -> RawDocument:
     """A row of `refitd.models` as one mapping, its name under `_id`."""
-    spec = row["spec"] if isinstance(row["spec"], dict) else {}
+    spec = _read(row["spec"])
     document = {"_id": row["id"], **{key: value for key, value in spec.items() if key not in _OUTSIDE}}
     if row["status"] is None:
         return document
     return {**document, "status": status_of(row["status"])}
+
+
+def _read(spec: str) -> dict[str, Any]:
+    """What a spec says; of one that is nested too deep, that it is."""
+    try:
+        found = json.loads(spec)
+    except RecursionError:
+        return {"spec": "is nested too deep to be read"}
+    return found if isinstance(found, dict) else {}
 
 
 def status_of(status: Any) -> Any:

@@ -124,7 +124,7 @@ def test_an_edited_document_is_fitted_again(subject: Subject) -> None:
 
 
 def test_a_document_edited_there_and_back(subject: Subject) -> None:
-    subject.fill().add()
+    subject.fill(images=True).add()
     subject.edit(train_X=["id"], paused=True)
     wait_state(subject.store, subject.name, "paused")
     subject.rows.add({"id": 0}, v=1)  # nobody watches `v` now

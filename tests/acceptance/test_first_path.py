@@ -22,7 +22,7 @@ MATTERS: dict[str, tuple[Act, dict[str, int]]] = {
     "a row deleted": (lambda it: it.rows.delete({"id": 5}), {"deletes": 1}),
     "a row moved in": (lambda it: it.rows.set({"id": 6}, country="DE"), {"updates": 1}),
     "a row moved in by replacing": (lambda it: it.rows.replace({"id": 7}, country="DE"), {"updates": 1}),
-    "many rows": (lambda it: it.rows.add({"country": "DE"}, v=1), {"updates": 6}),
+    "many rows": (lambda it: it.rows.set({"country": "DE"}, v=77), {"updates": 6}),
 }
 
 MATTERS_NOT: dict[str, Act] = {

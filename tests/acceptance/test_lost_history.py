@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.fixtures.places import OwnServers
 from tests.fixtures.subject import Subject, row
 from tests.fixtures.waiting import wait_state
 
-POSITIONS = {"rubbish": "rubbish", "of nothing": {}, "none": None}
+POSITIONS: dict[str, Any] = {"rubbish": "rubbish", "of nothing": {}, "none": None}
 
 while_it_is = pytest.mark.parametrize("down", [False, True], ids=["while it is up", "while it is down"])
 

@@ -152,7 +152,8 @@ def test_a_table_is_taken_out_of_the_publication_and_put_back(fitted: Subject, d
 def test_a_slot_of_nobody_is_not_left_behind(fitted: Subject) -> None:
     """Whatever happens, a database has one slot of ours: others would keep the log for ever."""
     drop_slot(postgres_of(fitted))
-    fitted.covers()
+    fitted.rows.delete({"id": 0})
+    resynced(fitted)
     fitted.daemon.restart()
     fitted.unmoved()
     slot_of(postgres_of(fitted))

@@ -32,7 +32,7 @@ def savepoints(connection: Connection, table: str) -> None:
 
 def copied(connection: Connection, table: str) -> None:
     with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
-        for n in range(20, 20_020):
+        for n in range(100_000, 120_000):
             copy.write_row((n, n, "DE" if n % 2 else "FR", "-"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -24,7 +25,7 @@ AT = datetime(2026, 11, 23, 7, 0, 24, 123456, tzinfo=UTC)
 class TestDocuments:
     def test_columns_win_over_what_the_spec_says_of_them(self) -> None:
         spec = {"_id": "x", "id": "y", "status": {"state": "fresh"}, "trainer": "sklearn"}
-        assert document_of({"id": "m", "spec": spec, "status": None}) == {"_id": "m", "trainer": "sklearn"}
+        assert document_of({"id": "m", "spec": json.dumps(spec), "status": None}) == {"_id": "m", "trainer": "sklearn"}
 
     def test_times_in_a_status_are_times_and_all_else_stays(self) -> None:
         stored = {"at": show_time(AT), "due_at": "soon", "fitted_at": 5, "state": "2026-11-23T07:00:24Z"}
