@@ -26,7 +26,7 @@ demo: $(VENV)/.ready-demo ## Watch a model being refitted as rows arrive (real d
 	$(BIN)/refitd demo $(DEMO_ARGS)
 
 test: $(VENV)/.ready-dev ## Run all tests, against real servers that they start themselves
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -113,8 +113,9 @@ class Feed(Protocol):
             DatastoreUnavailable, DatastoreUnsuitable.
         """
 
-    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
-        """Follow these relations from a stored position, at which `followed` were followed.
+    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> Position:
+        """Follow these relations from a stored position, at which `followed` were followed; the same place as a position
+        to store with these relations.
 
         Raises:
             PositionLost: the datastore no longer has what comes after it.

@@ -146,15 +146,15 @@ class Follower:
         """Go on from a position, with relations that may be others than those followed there."""
         before = frozenset(self._followed)
         try:
-            self._feed.resume(position, relations, before)
+            here = self._feed.resume(position, relations, before)
         except PositionLost as error:
             self._start_anew(relations, str(error))
             return
         since = self._feed.since()
         self._followed = {name: self._followed.get(name, since) for name in relations}
-        self._position, self._stored = position, True
+        self._position, self._stored = here, True
         if relations != before:
-            self._store.feeds.begin(self._feed.name, self._epoch, self._identity, position, self._followed)
+            self._store.feeds.begin(self._feed.name, self._epoch, self._identity, here, self._followed)
         self._was_stored()
 
     def _start_anew(self, relations: frozenset[str], reason: str | None) -> None:

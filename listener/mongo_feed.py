@@ -68,7 +68,7 @@ class MongoFeed:
         return {"token": self._token, "time": self._since}
 
     @translated
-    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
+    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> Position:
         """Follow these relations from a stored position.
 
         With the same relations the token says where. With others the server may refuse it (the token's own event can
@@ -80,6 +80,7 @@ class MongoFeed:
         self._images = True
         self._open(relations, _from(token) if relations == followed else {"startAtOperationTime": time})
         self._since = time
+        return position
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch, waiting so long for one."""

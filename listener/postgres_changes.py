@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from listener.feed import Change, Kind
@@ -10,6 +11,7 @@ from listener.pg_tuples import UNKNOWN_VALUE, Image, Shape, touched
 from listener.pg_tuples import key as key_of_row
 from listener.pgoutput import Begin, Commit, Decoder, Delete, Insert, Truncate, Update, widen
 from listener.postgres_catalog import Relation
+from listener.postgres_late import News
 from registry.canonical import key_of
 from registry.postgres.stamps import PgStamp
 
@@ -21,14 +23,12 @@ _SAID = ("id", "spec")
 class Taken(NamedTuple):
     """What some messages tell. `lsn` None: in the middle of a transaction.
 
-    `tellers` are the transactions that told of documents and versions: in the log before others see what they wrote.
+    `news` of documents and versions are by transactions, which are in the log before others see what they wrote.
     """
 
     changes: tuple[Change, ...]
     lsn: int | None
-    documents: frozenset[Any] | None = frozenset()
-    versions: frozenset[str] = frozenset()
-    tellers: frozenset[int] = frozenset()
+    news: Mapping[int, News] = MappingProxyType({})
 
 
 class Assembler:
@@ -47,7 +47,7 @@ class Assembler:
         """Whether a part of a transaction was given, but not yet its end."""
         self._open: PgStamp | None = None
         self._part: list[Change] = []
-        self._told: _Told = _Told()
+        self._news: dict[int, News] = {}
 
     def follow(self, relations: Iterable[Relation]) -> None:
         """Tell changes of these from now on: known by oid, and by name where one was made anew since."""
@@ -63,7 +63,7 @@ class Assembler:
             sent: up to where the server has sent everything.
         """
         done: list[Change] | None = None
-        before, told = self.lsn, self._told
+        before = self.lsn
         for payload in messages:
             message = self._decoder.decode(payload)
             if isinstance(message, Commit):
@@ -79,8 +79,8 @@ class Assembler:
             self.lsn = max(self.lsn, sent)
         if self.lsn == before and not done:
             return None
-        self._told = _Told()
-        return Taken(tuple(done or ()), self.lsn, told.documents, frozenset(told.versions), frozenset(told.tellers))
+        news, self._news = self._news, {}
+        return Taken(tuple(done or ()), self.lsn, news)
 
     def _add(self, message: Any) -> None:
         if isinstance(message, Begin):
@@ -99,9 +99,13 @@ class Assembler:
         if name is not None:
             self._part.append(_change(name, message, self._open, self._primary.get(name, ())))
         elif (shape.schema, shape.name) == _MODELS:
-            self._told.note_model(message, self._open)
+            self._note(_written(message))
         elif (shape.schema, shape.name) == _VERSIONS and isinstance(message, Insert):
-            self._told.note_version(_text(message.after, "model"), self._open)
+            self._note(News(versions=frozenset({_text(message.after, "model")})))
+
+    def _note(self, news: News) -> None:
+        for xid in self._open.xids if self._open and news else ():
+            self._news[xid] = self._news.get(xid, News()) | news
 
     def _emptied(self, shape: Shape | None, oid: int) -> None:
         bare = (shape.schema, shape.name) if shape else ("", "")
@@ -109,44 +113,16 @@ class Assembler:
         if name is not None:
             self._part.append(Change(name, Kind.OTHER, self._open))
         elif bare == _MODELS:
-            self._told.note_all_models(self._open)
+            self._note(News(documents=None))
 
 
-class _Told:
-    """What the registry's own tables told since the last batch."""
-
-    def __init__(self) -> None:
-        self._models: set[Any] | None = set()
-        self.versions: set[str] = set()
-        self.tellers: set[int] = set()
-
-    @property
-    def documents(self) -> frozenset[Any] | None:
-        """The models whose documents changed; None: any may have."""
-        return None if self._models is None else frozenset(self._models)
-
-    def note_model(self, message: Insert | Update | Delete, by: PgStamp | None) -> None:
-        """A document was written. A change of its status alone is ours, and none; but not one that takes it away."""
-        images = [one for one in (_before(message), _after(message)) if one is not None]
-        if isinstance(message, Update) and len(images) == 2 and len({one.values(_SAID) for one in images}) == 1:
-            if message.after.values(("status",)) != (None,):
-                return
-        if self._models is not None:
-            self._models |= {key_of(_text(one, "id")) for one in images}
-        self._by(by)
-
-    def note_all_models(self, by: PgStamp | None) -> None:
-        """All documents are gone at once."""
-        self._models = None
-        self._by(by)
-
-    def note_version(self, model: str, by: PgStamp | None) -> None:
-        """A model has a new version."""
-        self.versions.add(model)
-        self._by(by)
-
-    def _by(self, stamp: PgStamp | None) -> None:
-        self.tellers |= stamp.xids if stamp else frozenset()
+def _written(message: Insert | Update | Delete) -> News:
+    """A document was written. A change of its status alone is ours, and none; but not one that takes it away."""
+    images = [one for one in (_before(message), _after(message)) if one is not None]
+    same = len(images) == 2 and len({one.values(_SAID) for one in images}) == 1
+    if same and isinstance(message, Update) and message.after.values(("status",)) != (None,):
+        return News()
+    return News(frozenset(key_of(_text(one, "id")) for one in images))
 
 
 def _change(name: str, message: Insert | Update | Delete, stamp: PgStamp | None, primary: tuple[str, ...]) -> Change:

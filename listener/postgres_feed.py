@@ -19,7 +19,7 @@ from listener.pg_stream import PgStream
 from listener.pg_tuples import ProtocolError
 from listener.pgoutput import read_lsn, show_lsn
 from listener.postgres_changes import Assembler, Taken
-from listener.postgres_late import Late
+from listener.postgres_late import Late, News
 from listener.postgres_publication import PUBLICATION, Publication
 from listener.postgres_relations import Relations
 from listener.postgres_session import PgSession
@@ -32,7 +32,7 @@ from registry.postgres.stamps import PgStamp, Snapshot
 
 #: Seconds between two looks at the catalogs.
 LOOK_S = 1.0
-#: And for what was told and can't be read yet.
+#: And, at first, for what was told and can't be read yet.
 _LATE_LOOK_S = 0.005
 _STATEMENT_LIMIT = "20s"
 #: A table that somebody has locked is asked for again: others are not to wait for it.
@@ -67,6 +67,7 @@ class PostgresFeed:
         self._since = PgStamp("")
         self._look_at = self._catalogs_at = 0.0
         self._late = Late()
+        self._late_wait = _LATE_LOOK_S
         self._waiting: Batch | None = None
 
     @translated
@@ -97,7 +98,7 @@ class PostgresFeed:
         return self._position(self._assembler.lsn)
 
     @translated
-    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> None:
+    def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> Position:
         """Follow these relations from a stored position. What the catalogs show to have changed since counts."""
         lsn, shapes, unsettled, late = self._check(position)
         new = relations - followed
@@ -110,12 +111,13 @@ class PostgresFeed:
         else:
             self._follow(relations, position["history"])
         self._unsettled = {name: xids for name, xids in unsettled.items() if name in relations}
-        self._late = late if late.xids != self._late.xids else self._late
+        self._late = late if late.news.keys() != self._late.news.keys() else self._late
         self._unsettle(new)
         altered = {name for name in relations - new if shapes.get(name) != self._shapes.get(name)}
         if altered:
             self._waiting = self._altered(altered)
         self._publication.drop(followed - relations)
+        return self._position(lsn)
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch, waiting so long for one."""
@@ -161,14 +163,17 @@ class PostgresFeed:
         """What was taken in. What it tells of documents and versions waits until it can be read."""
         if taken.lsn is None:
             return Batch(taken.changes, None)
-        if taken.tellers:
-            self._late = self._late.with_more(taken)
-            told = self._late.told(self._now()[0])
-            if told is not None:
-                self._late = Late()
-                return Batch(taken.changes, self._position(taken.lsn), *told)
-            self._look_at = time.monotonic() + _LATE_LOOK_S
-        return Batch(taken.changes, self._position(taken.lsn))
+        told = self._told(self._late | taken.news) if taken.news else News()
+        return Batch(taken.changes, self._position(taken.lsn), told.documents, told.versions)
+
+    def _told(self, late: Late) -> News:
+        """What can be read by now; for the rest we look again soon."""
+        told, rest = late.parted(self._now()[0])
+        self._late_wait = min(2 * self._late_wait, LOOK_S / 4) if rest == self._late else _LATE_LOOK_S
+        self._late = rest
+        if rest.news:
+            self._look_at = time.monotonic() + self._late_wait
+        return told
 
     # What the catalogs say
 
@@ -185,11 +190,10 @@ class PostgresFeed:
         now = time.monotonic()
         if now < self._look_at:
             return None
-        self._look_at = now + (_LATE_LOOK_S if self._late.xids else LOOK_S)
-        told = self._late.told(self._now()[0]) if self._late.xids else None
-        if told is not None:
-            self._late = Late()
-            return Batch((), self._position(self._assembler.lsn), *told)
+        self._look_at = now + LOOK_S
+        told = self._told(self._late) if self._late.news else News()
+        if told:
+            return Batch((), self._position(self._assembler.lsn), told.documents, told.versions)
         if now < self._catalogs_at:
             return None
         self._catalogs_at = now + LOOK_S
@@ -252,8 +256,8 @@ class PostgresFeed:
         }
         if self._unsettled:
             position["unsettled"] = {name: sorted(xids) for name, xids in self._unsettled.items()}
-        if self._late.xids:
-            position["late"] = sorted(self._late.xids)
+        if self._late.news:
+            position["late"] = sorted(self._late.news)
         return position
 
     def _check(self, position: Position) -> tuple[int, Mapping[str, str], dict[str, frozenset[int]], Late]:

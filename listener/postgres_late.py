@@ -6,36 +6,52 @@ standby is away. Who read a document then would read the old one, and never agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from listener.postgres_changes import Taken
 from registry.postgres.stamps import Snapshot
 
-Told = tuple[frozenset[Any] | None, frozenset[str] | None]
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Models whose documents changed, and those that published a version; None: any may have."""
+
+    documents: frozenset[Any] | None = frozenset()
+    versions: frozenset[str] | None = frozenset()
+
+    def __bool__(self) -> bool:
+        return self != News()
+
+    def __or__(self, other: News) -> News:
+        return News(_both(self.documents, other.documents), _both(self.versions, other.versions))
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Transactions, and the models whose documents they wrote or that they gave a version; None: any."""
+    """News by the transactions that told them, as xid8."""
 
-    xids: frozenset[int] = frozenset()
-    documents: frozenset[Any] | None = frozenset()
-    versions: frozenset[str] | None = frozenset()
+    news: Mapping[int, News] = field(default_factory=dict)
 
     @classmethod
     def of(cls, xids: Iterable[int]) -> Late:
         """Transactions of which nobody remembers what they told."""
-        known = frozenset(xids)
-        return cls(known, None, None) if known else cls()
+        return cls(dict.fromkeys(xids, News(None, None)))
 
-    def with_more(self, taken: Taken) -> Late:
-        """These and what was taken in now."""
-        documents = None if self.documents is None or taken.documents is None else self.documents | taken.documents
-        versions = None if self.versions is None else self.versions | taken.versions
-        return Late(self.xids | taken.tellers, documents, versions)
+    def __or__(self, more: Mapping[int, News]) -> Late:
+        found = dict(self.news)
+        for xid, news in more.items():
+            found[xid] = found.get(xid, News()) | news
+        return Late(found)
 
-    def told(self, now: Snapshot) -> Told | None:
-        """What can be told when all of it can be read; None before."""
-        return (self.documents, self.versions) if all(now.shows(xid) for xid in self.xids) else None
+    def parted(self, now: Snapshot) -> tuple[News, Late]:
+        """What can be read by now, and what is still to come."""
+        told = News()
+        for xid, news in self.news.items():
+            if now.shows(xid):
+                told |= news
+        return told, Late({xid: news for xid, news in self.news.items() if not now.shows(xid)})
+
+
+def _both(one: frozenset[Any] | None, other: frozenset[Any] | None) -> frozenset[Any] | None:
+    return None if one is None or other is None else one | other

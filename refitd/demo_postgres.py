@@ -84,7 +84,7 @@ class PostgresWriter:
         """As SQL: the tables, and the document."""
         return [*(f"{statement};" for statement in _TABLES), *_insertion()]
 
-    def _run_many(self, statement: psycopg.sql.Composable, rows: Sequence[Sequence[Any]]) -> None:
+    def _run_many(self, statement: psycopg.sql.SQL | psycopg.sql.Composed, rows: Sequence[Sequence[Any]]) -> None:
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.executemany(statement, rows)
 

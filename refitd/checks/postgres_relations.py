@@ -11,10 +11,11 @@ from listener.postgres_publication import PUBLICATION
 from listener.postgres_session import PgSession
 from refitd.asking import asking, connection_of, is_made, quoted, shown
 from refitd.checks.check import Check, bad, doubtful, good
-from refitd.checks.postgres_rights import READER, TAKES
+from refitd.checks.postgres_rights import TAKES
 from refitd.checks.watched import watched
 from refitd.images_postgres import Table, enable_line, tables_of
 from refitd.session import Session
+from registry.postgres.connection import READER
 from registry.store import Store
 
 _SHOWN = 20

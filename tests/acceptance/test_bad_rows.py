@@ -99,12 +99,6 @@ ROWS: dict[str, BadRows] = {
         },
         columns=_TEXT,
     ),
-    "numbers too large": BadRows(
-        numbered(2**53 + 1, 0.5),
-        ("`v` holds numbers that no 64-bit column holds exactly",),
-        lambda it: it.rows.delete({"id": 0}),
-        columns="id bigint PRIMARY KEY, v numeric",
-    ),
     "an estimator that raises": BadRows(numbered(1), ("the answer is not in these rows", "in fit"), replaced, faulty()),
     "an estimator that shouts": BadRows(numbered(1), ("xxx",), replaced, faulty("shout")),
     "an estimator that quits": BadRows(numbered(1), ("SystemExit",), replaced, faulty("quit")),

@@ -99,9 +99,10 @@ def test_a_document_edited_while_it_is_down(fitted: Subject) -> None:
 def test_a_document_edited_there_and_back_while_it_is_down(fitted: Subject) -> None:
     fitted.edit(paused=True, train_X=["id"])
     wait_state(fitted.store, fitted.name, "paused")
-    fitted.rows.add({"id": 0}, v=1)
+    fitted.rows.add({"id": 0}, v=1)  # nobody watches `v` now, which counts where an update doesn't tell
     fitted.rows.insert(row(20))
-    wait_state(fitted.store, fitted.name, "paused", where={"pending": 1})
+    pending = 1 if fitted.store.names_changed else 2
+    wait_state(fitted.store, fitted.name, "paused", where={"pending": pending})
     fitted.daemon.kill()
     fitted.edit(paused=False, train_X=["id", "v"])
     fitted.daemon.start()

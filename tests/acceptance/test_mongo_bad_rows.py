@@ -53,6 +53,11 @@ ROWS: dict[str, BadRows] = {
         lambda it: it.rows.unset({}, "__key"),
         {"train_X": "_base"},
     ),
+    "numbers too large": BadRows(
+        numbered(2**53 + 1, 0.5),
+        ("`v` holds numbers that no 64-bit column holds exactly",),
+        lambda it: it.rows.delete({"id": 0}),
+    ),
     "objects for numbers": BadRows(numbered({"$a": 1}, {"b": 2}), ("not 'dict'",), all_two),
     "a value of a strange type": BadRows(numbered(Regex("a")), ("`v` holds a", "can't be trained on"), all_two),
 }

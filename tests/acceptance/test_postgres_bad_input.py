@@ -113,7 +113,8 @@ DOCUMENTS: dict[str, Bad] = {
 def crowd(place: Place) -> Iterator[Place]:
     assert isinstance(place.store, PostgresDatastore)
     place.store.run("CREATE SEQUENCE s")
-    place.store.run("CREATE FUNCTION evil(n float8) RETURNS float8 LANGUAGE sql AS 'DELETE FROM healthy; SELECT n'")
+    body = "BEGIN DELETE FROM healthy; RETURN n; END"
+    place.store.run(f"CREATE FUNCTION evil(n float8) RETURNS float8 LANGUAGE plpgsql AS '{body}'")
     with crowd_of(place, DOCUMENTS):
         yield place
     assert place.store.rows("SELECT to_regclass('stolen'), is_called FROM s") == [(None, False)]

@@ -15,7 +15,7 @@ from tests.fixtures.datastores import POSTGRESQL
 from tests.fixtures.places import OwnServers
 from tests.fixtures.postgres_datastore import PostgresDatastore
 from tests.fixtures.subject import Subject, postgres_of, row
-from tests.fixtures.waiting import wait_for
+from tests.fixtures.waiting import wait_for, wait_fresh
 
 pytestmark = pytest.mark.parametrize("kind", POSTGRESQL, indirect=True)
 
@@ -111,6 +111,25 @@ def test_others_are_not_covered_by_what_is_visible_of_them(own_server: OwnServer
     assert (20, 1) in subject.seen()
     assert (0, 0) not in subject.seen()
     subject.unmoved()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed in between"])
+@pytest.mark.timeout(300)
+def test_a_document_that_is_not_visible_yet_is_read_when_it_is(
+    own_server: OwnServers, daemons: Daemons, killed: bool
+) -> None:
+    subject = without_standby(own_server, daemons)
+    store = postgres_of(subject)
+    copied = "INSERT INTO refitd.models (id, spec) SELECT 'another', spec FROM refitd.models WHERE id = 'm'"
+    writer = Committing(store, copied)
+    writer.start()
+    wait_committing(subject)
+    subject.unmoved()  # nobody else is held up, and what came before has been handled
+    if killed:
+        subject.daemon.restart()
+    release(store)
+    writer.join(30)
+    wait_fresh(store, "another", 1)
 
 
 @pytest.mark.timeout(300)

@@ -282,7 +282,8 @@ class TestLogins:
         theirs.prepare()
 
     def test_an_unprepared_registry_is_empty_and_takes_nothing(self, theirs: PostgresStore) -> None:
-        assert theirs.documents.all() == theirs.feeds.all() == theirs.fits.recent() == theirs.versions.models() == []
+        found = (theirs.documents.all(), theirs.feeds.all(), theirs.fits.recent(), theirs.versions.models())
+        assert found == ([], [], [], [])
         assert theirs.documents.get("m") is None
         with pytest.raises(DatastoreUnsuitable, match="not prepared"):
             theirs.documents.put({"_id": "m"})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ CREATE TABLE people (
     id int PRIMARY KEY, age float8, country text NOT NULL, born date, extra jsonb, mood mood DEFAULT 'fine'
 );
 INSERT INTO people
-SELECT g, g * 1.5, CASE WHEN g % 2 = 1 THEN 'DE' ELSE 'FR' END, date '2000-01-01' + g, jsonb_build_object('zip', g::text)
+SELECT g, g * 1.5, CASE g % 2 WHEN 1 THEN 'DE' ELSE 'FR' END, date '2000-01-01' + g, jsonb_build_object('zip', g::text)
 FROM generate_series(0, 499) AS g;
 """
 
@@ -455,7 +455,7 @@ def test_the_wrapping_alone_stays_one_statement(people: Pg, connection: Connecti
         described = describe(cut._connection, "SELECT 1 AS a")
         query = wrap(cut._connection, text, described, None, has_key=False)
         job = postgres_wire.Job(cut._session, cut._exported, None, query.text, query.wire)
-        with pytest.raises(postgres_rows.errors()):
+        with pytest.raises(postgres_wire.errors()):
             list(postgres_wire.read(job))
     assert people.execute("SELECT count(*) FROM people").fetchone() == (500,)
 
@@ -496,7 +496,7 @@ def test_selects_run_as_the_reader_role(
     try:
         assert rows(login, "SELECT a FROM mine").num_rows == 1  # it isn't a member
         people.execute(f"GRANT {role} TO {name}")
-        assert rows(login, "SELECT current_user AS a, age FROM people LIMIT 1").column("a").to_pylist() == [role]
+        assert rows(login, "SELECT age FROM people LIMIT 1").num_rows == 1
         with pytest.raises(RowsUnusable, match=f'GRANT SELECT ON "mine" TO "{role}"'):
             rows(login, "SELECT a FROM mine")
     finally:
@@ -536,29 +536,27 @@ def test_the_statement_limit(
     reader = PostgresReader(connection, statement_limit=0.3)
     with pytest.raises(RowsUnusable, match="longer than the statement limit"), reader.cut(None) as cut:
         list(cut.rows(select, None))
-    wait_until_alone_but(pg, connection)
-
-
-def wait_until_alone_but(pg: Pg, connection: Connection) -> None:
-    connection.close()
     wait_until_alone(pg)
 
 
 def test_a_read_that_is_left_early_ends_its_statement(pg: Pg, connection: Connection, path: str) -> None:
     pg.execute("CREATE TABLE many AS SELECT g, repeat('x', 100) AS t FROM generate_series(1, 400000) AS g")
+    endless = "SELECT a.g, a.t FROM many AS a, many AS b"
+
+    def first(cut: PostgresCut) -> None:
+        for _ in cut.rows(endless, None):
+            raise ZeroDivisionError
+
     with PostgresReader(connection).cut(None) as cut:
-        batches = cut.rows("SELECT a.g, a.t FROM many AS a, many AS b", None)
+        batches = cut.rows(endless, None)
         assert next(batches).num_rows > 0
+        assert isinstance(batches, Generator)
         batches.close()
         while running(pg) > 1:
             pass  # only the cut's own is left
         assert table(cut.rows("SELECT g FROM many LIMIT 1", None)).num_rows == 1
-        batches = cut.rows("SELECT a.g, a.t FROM many AS a, many AS b", None)
-        next(batches)
         with pytest.raises(ZeroDivisionError):
-            for _ in batches:
-                raise ZeroDivisionError
-        del batches
+            first(cut)
     wait_until_alone(pg)
 
 
@@ -567,8 +565,10 @@ def test_a_connection_that_is_ended_asks_for_a_fresh_cut(pg: Pg, connection: Con
     ended: list[int] = []
 
     def end() -> None:
-        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()" \
-                " AND query LIKE '%many%' AND state = 'active' AND pid <> pg_backend_pid()"  # fmt: skip
+        query = """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND state = 'active' AND query ~ '^(COPY|DECLARE|FETCH)'
+        """
         while not ended:
             ended.extend([1] * pg.execute(query).rowcount)
 
@@ -601,7 +601,7 @@ def test_what_adbc_refuses_is_read_by_psycopg(
     import adbc_driver_postgresql.dbapi as driver
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise driver.NotSupportedError("no such type", status_code=2)
+        raise driver.NotSupportedError("no such type")
 
     monkeypatch.setattr(postgres_wire, "_batches", refuse)
     assert rows(connection, "SELECT age FROM people").num_rows == 500

@@ -17,13 +17,13 @@ from listener.daemon import Daemon, DaemonOptions
 from listener.feed import Kind
 from listener.postgres_feed import PostgresFeed
 from refitd.checks import Check, diagnose
-from refitd.checks.postgres_rights import READER
 from refitd.database import connect
 from refitd.embedded_postgres import EmbeddedPostgres
 from refitd.session import Session
 from refitd.settings import load_settings
 from refitd.signals import until
 from registry.errors import RefitdError
+from registry.postgres.connection import READER
 from registry.postgres.store import PostgresStore
 from tests.fixtures.keeper import debian_programs
 from tests.fixtures.servers import no_server

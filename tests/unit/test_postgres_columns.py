@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 
@@ -14,7 +16,7 @@ INFINITY = 2**63 - 1
 
 
 def batch(*arrays: pa.Array) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(arrays, names=[str(at) for at in range(len(arrays))])
+    return pa.RecordBatch.from_arrays(list(arrays), names=[str(at) for at in range(len(arrays))])
 
 
 def keys(count: int) -> pa.Array:
@@ -74,11 +76,11 @@ def test_a_large_batch_is_cut_into_smaller_ones() -> None:
 
 
 def test_batches_come_as_they_are_read() -> None:
-    def endless() -> object:
+    def endless() -> Iterator[pa.RecordBatch]:
         while True:
             yield batch(pa.array([1]), keys(1))
 
-    found = columns(endless(), [Output("v", "", pa.int64(), pa.int64())])  # type: ignore[arg-type]
+    found = columns(endless(), [Output("v", "", pa.int64(), pa.int64())])
     assert next(found).num_rows == next(found).num_rows == 1
 
 
@@ -94,7 +96,7 @@ def test_a_guard_speaks_for_its_column() -> None:
 
 def test_json_columns_have_one_type_in_all_batches() -> None:
     outputs = [Output("j", "", pa.string(), None), Output("v", "", pa.int64(), pa.int64())]
-    texts = (["1", None], ["2.5"], [None], [])
+    texts: list[list[str | None]] = [["1", None], ["2.5"], [None], []]
     made = [batch(pa.array(each, pa.string()), pa.array([7] * len(each)), keys(len(each))) for each in texts]
     found = pa.Table.from_batches(columns(made, outputs))
     assert found.column("j").to_pylist() == [1.0, None, 2.5, None]
