@@ -114,8 +114,8 @@ class Feed(Protocol):
         """
 
     def resume(self, position: Position, relations: frozenset[str], followed: frozenset[str]) -> Position:
-        """Follow these relations from a stored position, at which `followed` were followed; the same place as a position
-        to store with these relations.
+        """Follow these relations from a stored position, at which `followed` were followed. Returns the same place as a
+        position to store with these relations.
 
         Raises:
             PositionLost: the datastore no longer has what comes after it.

@@ -50,8 +50,8 @@ class LocalExecutor:
             threading.Thread(target=_end, args=(process, grace_s), daemon=True).start()
 
     def warm(self, trainers: frozenset[str], datastore: str) -> None:
-        """Start the fork server with the trainers' and the datastore's modules imported. Without trainers it waits for the first fit's:
-        what it has not imported when it starts, every fit imports anew."""
+        """Start the fork server with the modules of the trainers and the datastore imported. Without trainers it waits
+        for the first fit's: what it has not imported when it starts, every fit imports anew."""
         if trainers:
             self._preload(trainers, datastore)
             self._turns.submit(self._start_server)

@@ -24,6 +24,8 @@ from registry.sql_tree import Relation, quoted
 _PASSING = ("08", "40", "53", "57P", "58", "72", "55006", "55P03", "25P02", "25P03")
 _CANCELLED, _TRANSACTION_LIMIT = "57014", "25P04"
 _FORBIDDEN, _NO_TABLE, _NO_SCHEMA, _READ_ONLY = "42501", "42P01", "3F000", "25006"
+#: The driver's name for it, as text or bytes.
+_PRIMARY = "PG_DIAG_MESSAGE_PRIMARY"
 _DENIED = re.compile(r"permission denied for (?P<kind>\w+) (?P<name>.+)")
 
 #: Every table and view that a select can name, as it would name it.
@@ -52,9 +54,9 @@ class Said:
             more = " ".join(part for part in (diagnosis.message_detail, diagnosis.message_hint) if part)
             return cls(error.sqlstate, redact(diagnosis.message_primary or error), redact(more))
         code: str | None = getattr(error, "sqlstate", None) or None
-        details: Mapping[str, bytes] = dict(getattr(error, "details", None) or ())
-        primary = details.get("PG_DIAG_MESSAGE_PRIMARY", b"").decode(errors="replace")
-        return cls(code, redact(primary or str(error).partition("\n")[0]))
+        details = dict(getattr(error, "details", None) or ())
+        primary: bytes = next((details[key] for key in (_PRIMARY, _PRIMARY.encode()) if key in details), b"")
+        return cls(code, redact(primary.decode(errors="replace") or str(error).partition("\n")[0]))
 
 
 def translated(

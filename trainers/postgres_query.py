@@ -110,10 +110,11 @@ def wrap(
 def describe(connection: Psycopg, text: str) -> list[_Column]:
     """The columns of a statement, which is parsed but not run. Raises psycopg.Error."""
     pgconn, encoding = connection.pgconn, connection.info.encoding
-    for ask in (lambda: pgconn.prepare(b"", text.encode()), lambda: pgconn.describe_prepared(b"")):
-        result = ask()
-        if result.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result, encoding)
+    result = pgconn.prepare(b"", text.encode())
+    if result.status == ExecStatus.COMMAND_OK:
+        result = pgconn.describe_prepared(b"")
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result, encoding)
     return [
         _Column((result.fname(at) or b"").decode(), result.ftype(at), result.fmod(at)) for at in range(result.nfields)
     ]
@@ -177,8 +178,8 @@ def _output(name: str, known: Mapping[str, tuple[str, PgType]]) -> Output:
         made = json_of(*known[outer])
         if made is None:
             raise RowsUnusable(
-                f"`{name}` leads into `{outer}`, which is of type {known[outer][1].shown} and has no fields: only json, "
-                "jsonb, hstore and composite types do"
+                f"`{name}` leads into `{outer}`, which is of type {known[outer][1].shown} and has no fields: only "
+                "json, jsonb, hstore and composite types do"
             )
         return at_path(name, made, parts[depth:])
     raise unknown_field(name, known)

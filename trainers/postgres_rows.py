@@ -16,16 +16,17 @@ Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-IN
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 import pyarrow as pa
 import structlog
 
 from registry.errors import DatastoreUnavailable, DatastoreUnsuitable, RefitdError
+from registry.postgres.connection import Connection
 from registry.postgres.failures import translate
 from registry.postgres.stamps import PgStamp, Snapshot
 from registry.postgres.uri import Login
@@ -51,17 +52,10 @@ FROM pg_control_system()
 _MAY_BECOME = "SELECT pg_has_role(current_user, oid, %s) AS may FROM pg_catalog.pg_roles WHERE rolname = %s"
 
 
-class Datastore(Protocol):
-    """What a reader needs of `registry.postgres.connection.Connection`."""
-
-    parameters: Mapping[str, Any]
-    login: Login
-
-
 class PostgresReader:
     """Reads rows of the datastore's database. Safe to share between threads; a cut is for one thread."""
 
-    def __init__(self, connection: Datastore, *, statement_limit: float | None = None) -> None:
+    def __init__(self, connection: Connection, *, statement_limit: float | None = None) -> None:
         """`statement_limit`: seconds that one read may take; None: no limit."""
         self._session = Session(dict(connection.parameters), statement_limit)
         self._login = connection.login

@@ -56,9 +56,9 @@ _CAST: Mapping[str, tuple[str, pa.DataType]] = {
 #: pgvector's.
 _VECTORS = frozenset({"vector", "halfvec", "sparsevec"})
 #: Whose hash doesn't depend on how a value is stored, and is there for all of them.
-HASHABLE = frozenset(
-    ["int2", "int4", "int8", "float4", "float8", "numeric", "bool", "text", "varchar", "bpchar", "uuid", "date", "timestamp", "timestamptz", "bytea"]
-)
+HASHABLE = _NUMBERS | {
+    "numeric", "bool", "text", "varchar", "bpchar", "uuid", "date", "timestamp", "timestamptz", "bytea"
+}  # fmt: skip
 
 #: The text of any value.
 AS_TEXT = "{}::pg_catalog.text"

@@ -7,7 +7,7 @@ psycopg takes over where it is not installed, or does not know a type. What come
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
@@ -21,17 +21,22 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Format
 from psycopg.rows import dict_row, tuple_row
 
-from registry.postgres.connection import PUBLIC_NAMES
+from registry.postgres.connection import PUBLIC_NAMES, READER
 from trainers.postgres_columns import from_values
 
 #: Selects run as this role, where there is one and the login may become it.
-ROLE = "refitd_reader"
+ROLE = READER
 #: psycopg's rows of one batch.
 _ROWS = 20_000
 #: Seconds after which a statement is cancelled from here, if the server's own limit did not end it.
 _GRACE = 2.0
 
 
+#: A statement ends soon after a client that was killed: else it would run on to its end. Not every system can tell.
+_CHECK_CLIENT = """
+    set_config('client_connection_check_interval',
+        CASE WHEN version() ~* 'linux|darwin|apple|bsd|illumos' THEN '5s' ELSE '0' END, false)
+"""
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -59,7 +64,7 @@ class Session:
             "statement_timeout": str(limit),
         }
         calls = [f"set_config('{name}', '{value}', false)" for name, value in values.items()]
-        return f"SELECT {', '.join(calls)}, {PUBLIC_NAMES}"
+        return f"SELECT {', '.join(calls)}, {_CHECK_CLIENT}, {PUBLIC_NAMES}"
 
     def connect(self) -> psycopg.Connection[dict[str, Any]]:
         """A connection in a transaction that only reads; no snapshot is taken yet. Raises psycopg.Error."""
@@ -94,7 +99,7 @@ class Refused(Exception):
     """ADBC can't do it; psycopg may."""
 
 
-def read(job: Job) -> Iterator[pa.RecordBatch]:
+def read(job: Job) -> Generator[pa.RecordBatch, None, None]:
     """The statement's rows, as they come. Ended early, it ends the statement.
 
     Raises:
