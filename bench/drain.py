@@ -134,6 +134,9 @@ class _Timed:
     def forget(self, relations: Collection[str]) -> None:
         self._inner.forget(relations)
 
+    def close(self) -> None:
+        self._inner.close()
+
 
 def _table(models: Sequence[str]) -> WatchTable:
     each = GROUPS // len(models)
