@@ -13,7 +13,7 @@ import structlog
 from listener.catalogue import Catalogue
 from listener.feeds import native_feed
 from listener.follow import Follower
-from listener.reaper import reap
+from listener.reaper import Reaper
 from listener.reconcile import Reconciler
 from listener.service import Service
 from registry.errors import DatastoreUnavailable, Fenced
@@ -94,6 +94,7 @@ class Daemon:
         self._executor = open_executor(self._options.compute)
         self._executor.warm(frozenset(names()), self._options.datastore)
         self._reconciler = Reconciler(self._store, self._catalogue, self._executor, self._pattern(), self._owner)
+        self._reaper = Reaper(self._store, self._executor, self._reconciler.look)
         self._follower = Follower(self._store, self._feed, self._evaluator, self._catalogue, self._recorded)
         services = [
             Service("feed", self._follow, self._lead),
@@ -154,7 +155,7 @@ class Daemon:
                 self._renew()
             self._stop.wait(self._options.lease_s / 4)
         if self._leading.is_set() and not self._stop.is_set():
-            reap(self._store, self._executor, self._reconciler.look)
+            self._reaper.step()
 
     def _renew(self) -> None:
         try:

@@ -22,6 +22,8 @@ log: Any = structlog.get_logger("refitd.reaper")
 SILENT_S = 15.0
 #: A fit whose time is up gets so long to say so by itself.
 GRACE_S = 2.0
+#: One that was cancelled, and hears of it by itself, gets so long to keep what it has.
+STOPPING_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,15 @@ class Verdict:
     error: str | None
 
 
-def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime) -> Verdict | None:
+def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime, asked: datetime | None = None) -> Verdict | None:
     """Whether a fit under way is to be ended, and how: pure.
 
     Args:
         ours: whether this daemon's executor runs it now.
         owner_dead: whether the process that started it is surely gone.
+        asked: when it was first seen that somebody had asked for its end; None: now.
     """
-    if fit.cancel:
+    if fit.cancel and not (_stops_by_itself(fit) and now - (asked or now) < timedelta(seconds=STOPPING_S)):
         return Verdict(FitState.CANCELLED, f"cancelled: {fit.cancel}")
     timeout = _timeout(fit)
     if fit.started and (now - fit.started).total_seconds() > timeout + GRACE_S:
@@ -55,6 +58,11 @@ def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime) -> Verdict |
     return None
 
 
+def _stops_by_itself(fit: Fit) -> bool:
+    """Whether its trainer hears of a cancel, and may have something to keep: one that tells its steps does."""
+    return fit.state is FitState.RUNNING and fit.progress.get("step") is not None
+
+
 def _timeout(fit: Fit) -> float:
     """The document's `timeout`; one that an older release wrote, and this one can't read, has none."""
     try:
@@ -63,12 +71,22 @@ def _timeout(fit: Fit) -> float:
         return float("inf")
 
 
-def reap(store: Store, executor: Executor, look: Callable[[list[str]], None]) -> None:
-    """Judge every fit under way. Its models are looked at again."""
-    now, running = store.now(), executor.running()
-    for fit in store.fits.active():
-        verdict = judge(fit, ours=fit.id in running, owner_dead=is_dead(fit.owner), now=now)
-        if verdict and store.fits.end(fit.id, verdict.state, verdict.error):
-            log.warning("fit ended", model=fit.model, fit=fit.id, state=str(verdict.state), error=verdict.error)
-            executor.cancel(fit.id, 0.0)
-            look([fit.model])
+class Reaper:
+    """Judges every fit under way, again and again."""
+
+    def __init__(self, store: Store, executor: Executor, look: Callable[[list[str]], None]) -> None:
+        """`look`: has models looked at again."""
+        self._store, self._executor, self._look = store, executor, look
+        self._asked: dict[str, datetime] = {}
+
+    def step(self) -> None:
+        """Look at all of them once."""
+        now, running, active = self._store.now(), self._executor.running(), self._store.fits.active()
+        self._asked = {fit.id: self._asked.get(fit.id, now) for fit in active if fit.cancel}
+        for fit in active:
+            asked = self._asked.get(fit.id)
+            verdict = judge(fit, ours=fit.id in running, owner_dead=is_dead(fit.owner), now=now, asked=asked)
+            if verdict and self._store.fits.end(fit.id, verdict.state, verdict.error):
+                log.warning("fit ended", model=fit.model, fit=fit.id, state=str(verdict.state), error=verdict.error)
+                self._executor.cancel(fit.id, 0.0)
+                self._look([fit.model])

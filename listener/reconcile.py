@@ -181,7 +181,7 @@ class Reconciler:
             return None
         log.info("fit", model=fit.model, fit=fit.id, why=decision.why, attempt=fit.attempt)
         try:
-            self._executor.start(replace(self._order, fit=fit), lambda id_, error: self.ended(id_, fit.model, error))
+            self._executor.start(self._order.carrying(fit), lambda id_, error: self.ended(id_, fit.model, error))
         except WorkerLost as error:
             self._store.fits.end(fit.id, FitState.FAILED, str(error))
             self.look([entry.name])

@@ -97,7 +97,7 @@ def _wait_for_other(store: Store, model: str) -> None:
 
 
 def _run(session: Session, fit: Fit, watch: Watch) -> Version:
-    order = FitOrder(fit, session.datastore, session.settings.artifacts, session.trust)
+    order = FitOrder(fit, session.datastore, session.settings.artifacts, session.trust).carrying(fit)
     executor = session.executor
     if executor is None:
         return run_fit(order, store=session.store, watch=watch)

@@ -106,6 +106,9 @@ class Retrain(_Part):
     schedule: Annotated[StrictStr, AfterValidator(check_schedule)] | None = Field(
         None, description="five-field cron expression, in UTC, beside or instead of changes"
     )
+    start_from: Literal["scratch", "live"] = Field(
+        "scratch", description="`live`: go on from the live version's weights (torch, transformers)"
+    )
 
 
 class Resources(_Part):
@@ -121,7 +124,7 @@ class ModelDocument(_Part):
     """A model document, validated. `ModelDocument.parse` is the way in."""
 
     id: Annotated[StrictStr, AfterValidator(check_name)] = Field(alias="_id", description="the model's name")
-    trainer: Name = Field(description="`sklearn`, or an installed plug-in's name")
+    trainer: Name = Field(description="`sklearn`, `torch`, `transformers`, or an installed plug-in's name")
     object: dict[str, Any] = Field(description="what is fitted, in the trainer's own terms")
     training_select: Select = Field(description="the rows to train on")
     train_X: Fields = Field(description="one field or several; `_base` is the whole row")

@@ -141,6 +141,12 @@ class Fits(Protocol):
         than the newest version's.
         """
 
+    def keep(self, fit: str, token: str, draft: VersionDraft) -> Version:
+        """Insert what a fit had when it was asked to stop, as a version that covers nothing. The fit goes on.
+
+        Raises `Fenced` when the token is not the fit's, the fit has ended, or the model is gone.
+        """
+
     def get(self, fit: str) -> Fit:
         """One fit. Raises `NotFound`."""
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Self
 
+from registry.code import Vouching, code_forms
 from registry.errors import Untrusted
 
 DEFAULT_MODULES = ("sklearn", "torch.nn", "torch.optim", "transformers", "refitd", "trainers")
@@ -29,15 +30,20 @@ _TEST_CODE = frozenset({"tests", "conftest", "_testing"})
 @dataclass(frozen=True, slots=True)
 class Trust:
     """The operator's list of trusted module prefixes, matched on whole components: `sklearnx` is not
-    `sklearn`.
+    `sklearn`; and who vouches for code that is in no module.
     """
 
     modules: tuple[str, ...] = DEFAULT_MODULES
+    vouching: Vouching = Vouching()  # noqa: RUF009 (frozen)
 
     @classmethod
-    def adding(cls, modules: Iterable[str]) -> Self:
+    def adding(cls, modules: Iterable[str], vouching: Vouching = Vouching()) -> Self:
         """The defaults, and `modules` of the operator's own."""
-        return cls((*DEFAULT_MODULES, *modules))
+        return cls((*DEFAULT_MODULES, *modules), vouching)
+
+    def travelling(self, document: Mapping[str, Any]) -> Self:
+        """What a worker needs for this model document: the signing key stays here."""
+        return replace(self, vouching=self.vouching.passing_on(code_forms(document)))
 
     def covers(self, dotted: str) -> bool:
         """Whether `dotted` is one of the prefixes or lies under one."""

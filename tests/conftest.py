@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Whether a test passes must not depend on how busy the machine is.
+hypothesis.settings.register_profile("refitd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("refitd")
 
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.postgres"]
 

@@ -11,7 +11,11 @@ from typing import Any
 from registry.errors import NotFound
 from trainers.trainer import Trainer
 
-_OURS = {"sklearn": "trainers.sklearn:SklearnTrainer"}
+_OURS = {
+    "sklearn": "trainers.sklearn:SklearnTrainer",
+    "torch": "trainers.torch:TorchTrainer",
+    "transformers": "trainers.transformers:TransformersTrainer",
+}
 GROUP = "refitd.trainers"
 
 

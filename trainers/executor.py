@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from registry.records import Fit
@@ -18,6 +18,10 @@ class FitOrder:
     datastore: str
     artifacts_url: str | None
     trust: Trust
+
+    def carrying(self, fit: Fit) -> FitOrder:
+        """The order for this fit. The signing key stays here: what it signed of the fit's document is vouched for."""
+        return replace(self, fit=fit, trust=self.trust.travelling(fit.document))
 
 
 #: Called from any thread with the fit's id when its task has ended, and what went wrong if the worker itself could

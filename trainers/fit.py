@@ -6,25 +6,30 @@ import hashlib
 import os
 import secrets
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
+from registry.code import CodeLoader
 from registry.document import Gate, ModelDocument, Validation
-from registry.errors import Cancelled, DatastoreUnavailable, Fenced, FitError, NoRows, NotFound, RefitdError
+from registry.errors import Cancelled, DatastoreUnavailable, Fenced, FitError, NoRows, NotFound, RefitdError, Untrusted
 from registry.records import Counts, Fit, FitState, Version, VersionDraft
 from registry.store import Store
 from registry.stores import open_store
 from trainers.capture import captured
 from trainers.catalog import trainer
-from trainers.evaluation import gate, split
+from trainers.checkpoints import FitCheckpoints
+from trainers.evaluation import Decision, gate, split
 from trainers.executor import FitOrder
+from trainers.predict import load_version
 from trainers.readers import open_reader
 from trainers.report import FitReport, Watch
-from trainers.rows import KEY, Cut
-from trainers.trainer import Fitted, Trainer
+from trainers.rows import Cut
+from trainers.spool import Rows, spooled
+from trainers.trainer import Fitted, Interrupted, Trainer, Training
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,6 +108,21 @@ def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: b
         raise FitError(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The rows of one cut, parted into those to train on and those to judge on."""
+
+    stamp: Any
+    train: Rows
+    held: Rows | None
+    digest: str
+
+    @property
+    def count(self) -> int:
+        """Of all rows."""
+        return self.train.num_rows + (self.held.num_rows if self.held is not None else 0)
+
+
 class _Run:
     """The stages of one fit."""
 
@@ -114,21 +134,71 @@ class _Run:
         """Load, fit, evaluate, save, upload."""
         report = self._report
         with report.stage("load"):
-            stamp, train, held = self._load()
-            report.line(
-                f"loaded {train.num_rows} rows to train on" + (f", {held.num_rows} to judge on" if held else "")
-            )
-        with report.stage("fit"):
-            fitted = self._trainer.fit(self._document, train.to_batches(), self._order.trust, report)
+            read = self._load()
+            report.line(f"loaded {read.train.num_rows} rows to train on" + _beside(read.held))
+        checkpoints = FitCheckpoints(self._store, self._order.fit, read.digest, report.note)
+        try:
+            with report.stage("fit"):
+                fitted = self._trainer.fit(self._training(read, checkpoints))
+        except Interrupted as interrupted:
+            self._keep(interrupted.fitted, read)
+            checkpoints.forget()
+            raise interrupted.__cause__ or Cancelled("cancelled") from None
         with report.stage("evaluate"):
-            metrics = self._evaluate(fitted, held)
+            metrics = self._evaluate(fitted, read.held)
         with report.stage("save"):
             data = self._trainer.save(fitted)
         with report.stage("upload"):
             digest = self._store.artifacts.put(data)
-        return self._describe(digest, stamp, train, held, fitted, metrics)
+            checkpoints.forget()
+        return self._describe(digest, read, fitted, metrics, self._gate(metrics))
 
-    def _load(self) -> tuple[Any, pa.Table, pa.Table | None]:
+    def _training(self, read: _Read, checkpoints: FitCheckpoints) -> Training:
+        trust = self._order.trust
+        return Training(
+            document=self._document,
+            rows=read.train,
+            held=read.held,
+            trust=trust,
+            code=CodeLoader(trust.vouching, self._store.artifacts),
+            report=self._report,
+            checkpoints=checkpoints,
+            start=self._start(),
+        )
+
+    def _start(self) -> Fitted | None:
+        """The live version, where the document says to go on from it, and it is of the same object."""
+        if self._document.retrain.start_from == "scratch":
+            return None
+        try:
+            live = self._store.versions.live(self._document.id)
+        except NotFound:
+            self._report.line("there is no live version to start from: starting from scratch")
+            return None
+        if live.document.get("object") != self._order.fit.document.get("object"):
+            self._report.line(f"the live version {live.number} is of another `object`: starting from scratch")
+            return None
+        try:
+            fitted = load_version(self._store, live, self._order.trust).fitted
+        except (NotFound, Untrusted) as error:
+            self._report.line(f"the live version {live.number} can't be loaded, so starting from scratch: {error}")
+            return None
+        self._report.line(f"starting from version {live.number}")
+        return fitted
+
+    def _keep(self, fitted: Fitted, read: _Read) -> None:
+        """What a cancelled fit has to show becomes a version that is live for nobody, unless somebody pins it."""
+        decision = Decision(False, "its fit was cancelled: this is the best that it had by then")
+        try:
+            digest = self._store.artifacts.put(self._trainer.save(fitted))
+            draft = self._describe(digest, read, fitted, {}, decision)
+            version = self._store.fits.keep(self._order.fit.id, self._order.fit.token, draft)
+        except RefitdError as error:
+            self._report.line(f"what was trained so far could not be kept: {error}")
+        else:
+            self._report.line(f"what was trained so far is version {version.number}, which is not live")
+
+    def _load(self) -> _Read:
         for attempt in range(_READS):
             try:
                 return self._load_once()
@@ -138,48 +208,55 @@ class _Run:
                 self._report.line("the datastore gave the rows up half way; reading them again from a fresh cut")
         raise AssertionError("unreachable")
 
-    def _load_once(self) -> tuple[Any, pa.Table, pa.Table | None]:
+    def _load_once(self) -> _Read:
         document, validation = self._document, self._document.validation
         with open_reader(self._store) as reader, reader.cut(self._order.fit.need) as cut:
-            rows = self._table(cut, document.training_select, "training_select")
+            rows = self._rows(cut, document.training_select, "training_select")
             if validation is None:
-                return cut.stamp, rows, None
+                return _Read(cut.stamp, rows, None, rows.digest())
             if validation.select is not None:
-                return cut.stamp, rows, self._table(cut, validation.select, "validation.select")
-            train, held = split(rows.column(KEY).to_numpy(), validation.split or 0.0)
-            return cut.stamp, rows.take(train), rows.take(held)
+                held = self._rows(cut, validation.select, "validation.select")
+                both = hashlib.sha256(f"{rows.digest()} {held.digest()}".encode()).hexdigest()
+                return _Read(cut.stamp, rows, held, both)
+            train, judged = split(rows.keys(), validation.split or 0.0)
+            return _Read(cut.stamp, rows.choose(train), rows.choose(judged), rows.digest())
 
-    def _table(self, cut: Cut, select: Any, path: str) -> pa.Table:
-        import pyarrow as pa
-
-        batches = []
-        for batch in cut.rows(select, self._trainer.fields(self._document)):
-            batches.append(batch)
-            self._report.progress(None, f"{sum(one.num_rows for one in batches)} rows")
-        if not sum(batch.num_rows for batch in batches):
+    def _rows(self, cut: Cut, select: Any, path: str) -> Rows:
+        batches = cut.rows(select, self._trainer.fields(self._document))
+        rows = spooled(self._counted(batches))
+        if not rows.num_rows:
             raise NoRows(f"{path} finds no rows to train on; it is fitted when matching rows come")
-        return pa.Table.from_batches(batches)
+        return rows
 
-    def _evaluate(self, fitted: Fitted, held: pa.Table | None) -> dict[str, float]:
+    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        count = 0
+        for batch in batches:
+            count += batch.num_rows
+            self._report.progress(None, f"{count} rows")
+            yield batch
+
+    def _evaluate(self, fitted: Fitted, held: Rows | None) -> dict[str, float]:
         if held is None or self._document.validation is None:
             return {}
-        metrics = metrics_of(self._document.validation)
-        return self._trainer.evaluate(self._document, fitted, held.to_batches(), metrics)
+        return self._trainer.evaluate(self._document, fitted, held, metrics_of(self._document.validation))
 
-    def _describe(
-        self, digest: str, stamp: Any, train: pa.Table, held: pa.Table | None, fitted: Fitted, metrics: dict[str, float]
-    ) -> VersionDraft:
+    def _gate(self, metrics: Mapping[str, float]) -> Decision:
         validation = self._document.validation
         decision = gate(validation.promote if validation else "always", metrics, self._live_metrics())
         if not decision.promoted:
             self._report.line(f"not promoted: {decision.why}")
+        return decision
+
+    def _describe(
+        self, digest: str, read: _Read, fitted: Fitted, metrics: Mapping[str, float], decision: Decision
+    ) -> VersionDraft:
         return VersionDraft(
             digest=digest,
             format=self._trainer.format,
-            rows=train.num_rows + (held.num_rows if held is not None else 0),
-            rows_digest=rows_digest([train] if held is None else [train, held]),
+            rows=read.count,
+            rows_digest=read.digest,
             metrics=metrics,
-            cut=stamp,
+            cut=read.stamp,
             select_hash=self._document.select_hash(),
             promoted=decision.promoted,
             gate=decision.why,
@@ -194,6 +271,10 @@ class _Run:
             return None
 
 
+def _beside(held: Rows | None) -> str:
+    return "" if held is None else f", {held.num_rows} to judge on"
+
+
 def metrics_of(validation: Validation) -> list[str]:
     """The metrics to compute: those named, and the gate's."""
     named = list(validation.metrics)
@@ -201,14 +282,3 @@ def metrics_of(validation: Validation) -> list[str]:
     if isinstance(promote, Gate) and promote.metric not in named:
         named.append(promote.metric)
     return named
-
-
-def rows_digest(tables: Sequence[pa.Table]) -> str:
-    """SHA-256 over the Arrow buffers of the rows as they were read: equal rows in equal order, equal digest."""
-    digest = hashlib.sha256()
-    for table in tables:
-        for column in table.combine_chunks().columns:
-            for chunk in column.chunks:
-                for buffer in chunk.buffers():
-                    digest.update(memoryview(buffer) if buffer is not None else b"-")
-    return digest.hexdigest()

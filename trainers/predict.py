@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from registry.code import CodeLoader
 from registry.document import ModelDocument
 from registry.records import Version
 from registry.store import Store
@@ -43,4 +44,5 @@ def load_version(store: Store, version: Version, trust: Trust) -> LoadedModel:
     document = ModelDocument.parse(version.document)
     kind = trainer(document.trainer)
     data = store.artifacts.get(version.draft.digest)
-    return LoadedModel(version, document, kind.load(data, document, trust), kind)
+    code = CodeLoader(trust.vouching, store.artifacts)
+    return LoadedModel(version, document, kind.load(data, document, trust, code), kind)

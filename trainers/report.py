@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from registry.store import Store
 #: Seconds between heartbeats. The reaper gives a fit up after many of them are missing.
 BEAT_S = 1.0
 _LINES_KEPT = 2000
+_NONE: Mapping[str, float | None] = {}
 
 Watch = Callable[[Mapping[str, Any]], None]
 
@@ -33,6 +35,8 @@ class FitReport:
         self._lock = threading.Lock()
         self._lines: list[str] = []
         self._state: dict[str, Any] = {"stage": "starting", "fraction": None, "message": ""}
+        self._notes: dict[str, Any] = {}
+        self._figures: Mapping[str, float | None] = {}
         self._ended: str | None = None
         self._fenced: Fenced | None = None
         self._running = False
@@ -59,10 +63,22 @@ class FitReport:
         finally:
             self.parts[name] = round(self.parts.get(name, 0.0) + time.perf_counter() - began, 6)
 
-    def progress(self, fraction: float | None, message: str) -> None:
+    def progress(self, fraction: float | None, message: str, **figures: float | None) -> None:
         """See `trainers.trainer.Report`."""
-        self._set(self._state["stage"], fraction, message)
+        self._set(self._state["stage"], fraction, message, figures)
         self.check()
+
+    def note(self, **what: Any) -> None:
+        """Have this stand beside the progress from now on, and in the registry at once.
+
+        Raises:
+            Fenced: it is somebody else's turn.
+        """
+        self._notes = {**self._notes, **what}
+        self._set(self._state["stage"], self._state["fraction"], self._state["message"], self._figures)
+        self._tell()
+        if self._fenced:
+            raise self._fenced
 
     def line(self, text: str) -> None:
         """Log a line of the fit."""
@@ -81,9 +97,13 @@ class FitReport:
                 f"stopped after {self._timeout_s:g} s, the document's `timeout`; raise it, or select fewer rows"
             )
 
-    def _set(self, stage: str, fraction: float | None, message: str) -> None:
+    def _set(
+        self, stage: str, fraction: float | None, message: str, figures: Mapping[str, float | None] = _NONE
+    ) -> None:
         with self._lock:
-            self._state = {"stage": stage, "fraction": fraction, "message": message}
+            self._figures = figures
+            told = {name: value for name, value in figures.items() if value is None or math.isfinite(value)}
+            self._state = {"stage": stage, "fraction": fraction, "message": message, **told, **self._notes}
         if self._watch:
             self._watch(dict(self._state))
 

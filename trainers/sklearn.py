@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from sklearn.metrics import check_scoring
 
+from registry.code import CodeLoader
 from registry.document import ModelDocument
 from registry.errors import Fault, RefitdError, TrainingFailed
 from registry.trust import Trust
@@ -21,7 +22,8 @@ from trainers.predict_rows import rows_to_X
 from trainers.sklearn_checks import SCORE, per_row_fields
 from trainers.sklearn_detail import detail_of, last_lines, told
 from trainers.sklearn_objects import build, describe
-from trainers.trainer import Fitted, Report
+from trainers.spool import Rows
+from trainers.trainer import Fitted, Report, Training
 
 _WARNINGS_TOLD = 20
 
@@ -47,6 +49,10 @@ class SklearnTrainer:
         """See `Trainer.describe`."""
         return describe(model)
 
+    def describe_keywords(self, fit_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Trainer.describe_keywords`."""
+        return dict(fit_kwargs)
+
     def fields(self, document: ModelDocument) -> tuple[str, ...] | None:
         """See `Trainer.fields`."""
         if BASE in document.fields_X:
@@ -54,10 +60,11 @@ class SklearnTrainer:
         named = (*document.fields_X, *document.fields_y, *per_row_fields(document.fit_kwargs).values())
         return tuple(dict.fromkeys(named))
 
-    def fit(self, document: ModelDocument, batches: Iterable[pa.RecordBatch], trust: Trust, report: Report) -> Fitted:
+    def fit(self, training: Training) -> Fitted:
         """See `Trainer.fit`."""
-        model = build(document.object, trust)
-        table = pa.Table.from_batches(batches)
+        document, report = training.document, training.report
+        model = build(document.object, training.trust)
+        table = training.rows.table()
         X, y = _inputs(document, table)
         keywords = dict(document.fit_kwargs)
         for key, named in per_row_fields(keywords).items():
@@ -65,17 +72,11 @@ class SklearnTrainer:
         report.progress(None, f"fitting {type(model).__name__} on {table.num_rows} rows")
         with _told_failures(f"{type(model).__name__}.fit", document, table), _told_warnings(report):
             model.fit(X, **keywords) if y is None else model.fit(X, y, **keywords)
-        return FittedEstimator(model, detail_of(model), trust)
+        return FittedEstimator(model, detail_of(model), training.trust)
 
-    def evaluate(
-        self,
-        document: ModelDocument,
-        fitted: Fitted,
-        batches: Iterable[pa.RecordBatch],
-        metrics: Sequence[str],
-    ) -> dict[str, float]:
+    def evaluate(self, document: ModelDocument, fitted: Fitted, rows: Rows, metrics: Sequence[str]) -> dict[str, float]:
         """See `Trainer.evaluate`. Without metrics: the estimator's own `score`, under that name."""
-        table = pa.Table.from_batches(batches)
+        table = rows.table()
         X, y = _inputs(document, table)
         names = list(metrics) or [SCORE]
         with warnings.catch_warnings(record=True) as caught:
@@ -98,7 +99,7 @@ class SklearnTrainer:
         trust = fitted.trust if isinstance(fitted, FittedEstimator) else Trust()
         return sklearn_artifacts.dumps(fitted.model, trust)
 
-    def load(self, data: bytes, document: ModelDocument, trust: Trust) -> Fitted:
+    def load(self, data: bytes, document: ModelDocument, trust: Trust, code: CodeLoader) -> Fitted:
         """See `Trainer.load`."""
         model = sklearn_artifacts.loads(data, trust)
         return FittedEstimator(model, detail_of(model), trust)

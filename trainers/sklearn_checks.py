@@ -31,7 +31,14 @@ def check(document: ModelDocument, trust: Trust) -> list[Fault]:
     if estimator is not None:
         faults += _target_faults(document, estimator)
         faults += _fit_faults(document.fit_kwargs, estimator)
-    return [*faults, *_metric_faults(document, estimator), *_resource_faults(document)]
+    return [*faults, *_metric_faults(document, estimator), *_resource_faults(document), *_start_faults(document)]
+
+
+def _start_faults(document: ModelDocument) -> Iterator[Fault]:
+    if document.retrain.start_from == "live":
+        yield Fault(
+            "retrain.start_from", "scikit-learn fits from scratch; only torch and transformers go on from `live`"
+        )
 
 
 def _resource_faults(document: ModelDocument) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from registry.errors import Fenced, FitBusy, NotFound
 from registry.mongo.connection import Connection, Row, translated
 from registry.mongo.feeds import add_delta, make_pending_rows
 from registry.mongo.orphans import end_orphans
-from registry.mongo.publish import publish
+from registry.mongo.publish import keep, publish
 from registry.mongo.rows import fit_of, pending_of, row_of
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
 from registry.redaction import redact
@@ -167,6 +167,11 @@ class MongoFits:
     def publish(self, fit: str, token: str, draft: VersionDraft) -> Version:
         """Insert the version, clear what it covers, end the fit: one transaction."""
         return publish(self._connection, fit, token, draft)
+
+    @translated
+    def keep(self, fit: str, token: str, draft: VersionDraft) -> Version:
+        """Insert what a fit had when it was asked to stop, as a version that covers nothing."""
+        return keep(self._connection, fit, token, draft)
 
     @translated
     def get(self, fit: str) -> Fit:

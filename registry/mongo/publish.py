@@ -11,6 +11,8 @@ from registry.mongo.connection import Connection, Row
 from registry.mongo.rows import encode, version_of
 from registry.records import FitState, Version, VersionDraft, sources
 
+_NOT_CANCELLED: Row = {"cancel": None}
+
 
 def publish(connection: Connection, fit: str, token: str, draft: VersionDraft) -> Version:
     """Insert the version, clear what its cut covers, end the fit. See `registry.store.Fits.publish`."""
@@ -34,10 +36,28 @@ def publish(connection: Connection, fit: str, token: str, draft: VersionDraft) -
     return version_of(connection.transaction(work))
 
 
-def _claim(connection: Connection, session: ClientSession, fit: str, token: str) -> Row:
+def keep(connection: Connection, fit: str, token: str, draft: VersionDraft) -> Version:
+    """Insert the version, and nothing else. See `registry.store.Fits.keep`."""
+
+    def work(session: ClientSession) -> Row:
+        claimed = _claim(connection, session, fit, token, {})
+        before = connection.collection("versions").find_one({"fit": fit}, session=session)
+        if before:
+            return before
+        version = _version_row(claimed, _next_number(connection, session, claimed["model"]), draft, connection)
+        connection.collection("versions").insert_one(version, session=session)
+        connection.collection("fits").update_one(
+            {"_id": fit}, {"$set": {"version": version["number"]}}, session=session
+        )
+        return version
+
+    return version_of(connection.transaction(work))
+
+
+def _claim(connection: Connection, session: ClientSession, fit: str, token: str, more: Row = _NOT_CANCELLED) -> Row:
     """The fit's row, if it may publish: a real write, so that whoever ends it meanwhile conflicts with us."""
     row = connection.collection("fits").find_one_and_update(
-        {"_id": fit, "token": token, "state": {"$in": sources(FitState.PUBLISHED)}, "cancel": None},
+        {"_id": fit, "token": token, "state": {"$in": sources(FitState.PUBLISHED)}, **more},
         {"$inc": {"claims": 1}},
         session=session,
     )

@@ -12,7 +12,7 @@ from registry.errors import Fenced, FitBusy, NotFound, NotVisible
 from registry.postgres import work
 from registry.postgres.connection import Connection
 from registry.postgres.pending import after_failure, claimed, invisible, with_delta
-from registry.postgres.publish import publish
+from registry.postgres.publish import keep, publish
 from registry.postgres.rows import fit_of, jsonb, listed, pending_of, row_of, text
 from registry.postgres.schema import sweep
 from registry.postgres.session import Row, Session
@@ -173,6 +173,10 @@ class PostgresFits:
     def publish(self, fit: str, token: str, draft: VersionDraft) -> Version:
         """Insert the version, clear what it covers, end the fit: one transaction."""
         return publish(self._connection, fit, token, draft)
+
+    def keep(self, fit: str, token: str, draft: VersionDraft) -> Version:
+        """Insert what a fit had when it was asked to stop, as a version that covers nothing."""
+        return keep(self._connection, fit, token, draft)
 
     def get(self, fit: str) -> Fit:
         """One fit. Raises `NotFound`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from registry.errors import Fenced
 from registry.postgres import work
 from registry.postgres.connection import Connection
@@ -48,10 +50,7 @@ def publish(connection: Connection, fit: str, token: str, draft: VersionDraft) -
         state = pending_of(row) if row else None
         claimed, state = _checked(fit, claimed, state, draft, known=bool(said and said["known"]))
         assert said is not None
-        version = Version(
-            model=claimed.model, number=said["next"], fit=fit, created=moment.now, generation=claimed.generation,
-            spec_hash=claimed.spec_hash, reason=claimed.reason, document=claimed.document, draft=draft,
-        )  # fmt: skip
+        version = _version(claimed, said["next"], moment.now, draft)
         session.send(_INSERT, (jsonb(row_of(version)),))
         work.write(session, [covered_by(state, claimed, version, moment.now)])
         session.send(
@@ -61,6 +60,39 @@ def publish(connection: Connection, fit: str, token: str, draft: VersionDraft) -
         return version
 
     return connection.transaction(work_on)
+
+
+def keep(connection: Connection, fit: str, token: str, draft: VersionDraft) -> Version:
+    """Insert the version, and nothing else. See `registry.store.Fits.keep`."""
+
+    def work_on(session: Session) -> Version:
+        claim, pending, beside = (
+            session.send(_CLAIM, (fit, token)),
+            session.send(_PENDING, {"fit": fit}),
+            session.send(_BESIDE, (fit,)),
+        )
+        moment = work.moment_of(session)
+        found, row, said = claim.fetchone(), pending.fetchone(), beside.fetchone()
+        claimed = fit_of(found) if found else None
+        if claimed is None or str(claimed.state) not in sources(FitState.PUBLISHED) or row is None:
+            raise Fenced(f"the fit {fit} has ended, or is somebody else's: nothing of it is kept")
+        if not (said and said["known"]):
+            raise Fenced(f"the model {claimed.model} was removed: nothing of its fit {fit} is kept")
+        if claimed.version is not None and (before := session.row(_PUBLISHED, (fit,))):
+            return version_of(before)
+        version = _version(claimed, said["next"], moment.now, draft)
+        session.send(_INSERT, (jsonb(row_of(version)),))
+        session.send("UPDATE refitd.fits SET version = %s WHERE id = %s", (version.number, fit))
+        return version
+
+    return connection.transaction(work_on)
+
+
+def _version(claimed: Fit, number: int, now: datetime, draft: VersionDraft) -> Version:
+    return Version(
+        model=claimed.model, number=number, fit=claimed.id, created=now, generation=claimed.generation,
+        spec_hash=claimed.spec_hash, reason=claimed.reason, document=claimed.document, draft=draft,
+    )  # fmt: skip
 
 
 def _checked(

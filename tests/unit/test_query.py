@@ -61,7 +61,7 @@ def test_queries_are_not_changed_by_what_is_made_of_them() -> None:
     assert to_select(base) == {"collection": "customers", "filter": {"a": 1}}
 
 
-@pytest.mark.parametrize(("select", "said"), [("SELECT 1", "is SQL"), (5, "is a builtins.int"), (None, "NoneType")])
+@pytest.mark.parametrize(("select", "said"), [(5, "is a builtins.int"), (None, "NoneType")])
 def test_what_is_no_select_says_what_is(select: Any, said: str) -> None:
     with pytest.raises(DocumentInvalid, match=said) as caught:
         to_select(select)

@@ -73,6 +73,7 @@ from registry.errors import (
     Untrusted,
 )
 from registry.trust import Trust
+from tests.fixtures.training import Recorder, loader, rows_of, training
 from trainers.rows import KEY
 from trainers.sklearn import SklearnTrainer
 from trainers.sklearn_artifacts import dumps, loads
@@ -82,23 +83,6 @@ from trainers.trainer import Fitted
 TRUST = Trust()
 TRAINER = SklearnTrainer()
 ROWS = 60
-
-
-class Recorder:
-    """A report that remembers."""
-
-    def __init__(self, stop: Exception | None = None) -> None:
-        self.messages: list[str] = []
-        self.lines: list[str] = []
-        self.stop = stop
-
-    def progress(self, fraction: float | None, message: str) -> None:
-        self.messages.append(message)
-        if self.stop:
-            raise self.stop
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def rows(**columns: Any) -> pa.Table:
@@ -133,8 +117,7 @@ def document(model: Any, **fields: Any) -> ModelDocument:
 
 
 def fitted(doc: ModelDocument, table: pa.Table | None = None, report: Recorder | None = None) -> Fitted:
-    batches = (table if table is not None else rows()).to_batches(max_chunksize=25)
-    return TRAINER.fit(doc, batches, TRUST, report or Recorder())
+    return TRAINER.fit(training(doc, table if table is not None else rows(), trust=TRUST, report=report))
 
 
 # --- fit --------------------------------------------------------------------------------------------------------
@@ -316,7 +299,7 @@ def test_whatever_fit_raises_is_told(error: Exception, said: str, monkeypatch: p
 def test_scorers_by_name_agree_with_scikit_learn() -> None:
     table = rows()
     one = fitted(document(LogisticRegression()), table)
-    got = TRAINER.evaluate(document(LogisticRegression()), one, table.to_batches(), ["roc_auc", "score", "f1_macro"])
+    got = TRAINER.evaluate(document(LogisticRegression()), one, rows_of(table), ["roc_auc", "score", "f1_macro"])
     assert list(got) == ["roc_auc", "score", "f1_macro"]
     frame, y = table.select(["age", "income"]).to_pandas(), table.column("churned").to_numpy()
     assert got["score"] == one.model.score(frame, y)
@@ -326,9 +309,9 @@ def test_scorers_by_name_agree_with_scikit_learn() -> None:
 
 
 def test_without_metrics_the_estimators_own_score() -> None:
-    assert list(TRAINER.evaluate(document(SVC()), fitted(document(SVC())), rows().to_batches(), [])) == ["score"]
+    assert list(TRAINER.evaluate(document(SVC()), fitted(document(SVC())), rows_of(rows()), [])) == ["score"]
     kmeans = document(KMeans(2, random_state=0), train_y=None)
-    assert TRAINER.evaluate(kmeans, fitted(kmeans), rows().to_batches(), [])["score"] < 0
+    assert TRAINER.evaluate(kmeans, fitted(kmeans), rows_of(rows()), [])["score"] < 0
 
 
 def test_predictions_are_made_once_for_all_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +324,7 @@ def test_predictions_are_made_once_for_all_metrics(monkeypatch: pytest.MonkeyPat
         return own(self, rows_)
 
     monkeypatch.setattr(SVC, "predict", predict)
-    TRAINER.evaluate(document(SVC()), one, rows().to_batches(), ["accuracy", "f1_macro", "precision", "recall"])
+    TRAINER.evaluate(document(SVC()), one, rows_of(rows()), ["accuracy", "f1_macro", "precision", "recall"])
     assert len(calls) == 1
 
 
@@ -369,7 +352,7 @@ def test_predictions_are_made_once_for_all_metrics(monkeypatch: pytest.MonkeyPat
 def test_a_metric_that_cant_be_computed(metrics: list[str], columns: Mapping[str, Any], said: str) -> None:
     one = fitted(document(SVC()))
     with pytest.raises(TrainingFailed, match=said):
-        TRAINER.evaluate(document(SVC()), one, rows(**columns).to_batches(), metrics)
+        TRAINER.evaluate(document(SVC()), one, rows_of(rows(**columns)), metrics)
 
 
 # --- predict ----------------------------------------------------------------------------------------------------
@@ -620,7 +603,7 @@ def test_save_and_load_through_the_trainer() -> None:
     data = TRAINER.save(one)
     assert TRAINER.format == "skops"
     assert zipfile.is_zipfile(io.BytesIO(data))
-    again = TRAINER.load(data, doc, TRUST)
+    again = TRAINER.load(data, doc, TRUST, loader())
     assert again.detail == one.detail
     np.testing.assert_array_equal(TRAINER.predict(doc, again, rows()), TRAINER.predict(doc, one, rows()))
     assert TRAINER.save(Fitted(one.model, {}))
@@ -656,11 +639,11 @@ def test_an_operators_own_estimator_goes_all_the_way(acme: Any) -> None:
     doc = document({"class": "acme.Mean", "params": {"shift": 1.0}})
     assert TRAINER.check(doc, trust) == []
     assert "REFITD_TRUST__MODULES" in TRAINER.check(doc, TRUST)[0].message
-    one = TRAINER.fit(doc, rows().to_batches(), trust, Recorder())
+    one = TRAINER.fit(training(doc, rows(), trust=trust))
     data = TRAINER.save(one)
-    assert TRAINER.predict(doc, TRAINER.load(data, doc, trust), rows())[0] == 1.5
+    assert TRAINER.predict(doc, TRAINER.load(data, doc, trust, loader()), rows())[0] == 1.5
     with pytest.raises(Untrusted, match=r"acme\.Helper, acme\.Mean.*REFITD_TRUST__MODULES"):
-        TRAINER.load(data, doc, TRUST)
+        TRAINER.load(data, doc, TRUST, loader())
     with pytest.raises(TrainingFailed, match=r"can't be stored safely: it holds acme\.Helper, acme\.Mean"):
         dumps(one.model, TRUST)
 

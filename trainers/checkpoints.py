@@ -1,0 +1,78 @@
+"""What a long fit leaves in the artifact store, for another attempt to go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from registry.errors import ArtifactCorrupt, NotFound
+from registry.records import Fit, FitState
+from registry.store import Store
+
+#: Keeping checkpoints takes at most this share of a fit's time.
+_SHARE = 0.1
+#: An attempt looks this many fits back for one that was lost.
+_LOOK_BACK = 20
+
+
+class Note(Protocol):
+    """`trainers.report.FitReport.note`."""
+
+    def __call__(self, **what: Any) -> None: ...
+
+
+class FitCheckpoints:
+    """Implements `trainers.trainer.Checkpoints` over the registry."""
+
+    def __init__(self, store: Store, fit: Fit, rows_digest: str, note: Note) -> None:
+        """`note`: has something stand in the fit's row, beside its progress, before it returns."""
+        self._store, self._fit, self._note = store, fit, note
+        self._of = {"spec": fit.spec_hash, "rows": rows_digest}
+        self._kept: str | None = None
+        self._earlier: str | None = None
+        self._next = 0.0
+
+    def last(self) -> bytes | None:
+        """See `Checkpoints.last`."""
+        digest = self._lost()
+        if digest is None:
+            return None
+        try:
+            data = self._store.artifacts.get(digest)
+        except (NotFound, ArtifactCorrupt):  # cleaned away meanwhile: then it begins at the beginning
+            return None
+        self._earlier = digest
+        return data
+
+    def due(self) -> bool:
+        """See `Checkpoints.due`."""
+        return time.monotonic() >= self._next
+
+    def keep(self, data: bytes) -> None:
+        """See `Checkpoints.keep`."""
+        began = time.monotonic()
+        digest = self._store.artifacts.put(data)
+        self._note(checkpoint={"digest": digest, **self._of})
+        before, self._kept = self._kept or self._earlier, digest
+        if before not in (None, digest):
+            self._store.artifacts.remove(str(before))
+        now = time.monotonic()
+        self._next = now + (now - began) / _SHARE
+
+    def forget(self) -> None:
+        """The fit has ended by itself: nobody goes on from here."""
+        for digest in {self._kept, self._earlier} - {None}:
+            self._store.artifacts.remove(str(digest))
+
+    def _lost(self) -> str | None:
+        """The digest that the newest lost attempt at the same kept, if nothing was published since."""
+        for fit in self._store.fits.recent(self._fit.model, _LOOK_BACK):
+            if fit.id == self._fit.id:
+                continue
+            if fit.state is FitState.PUBLISHED:
+                return None
+            kept = fit.progress.get("checkpoint")
+            if fit.state is FitState.LOST and isinstance(kept, Mapping) and self._of.items() <= kept.items():
+                return str(kept["digest"])
+        return None
