@@ -13,7 +13,7 @@ from refitd._siblings import check_siblings
 
 if TYPE_CHECKING:  # for type checkers and editors, which can't follow the table below
     from refitd.database import Database, connect
-    from refitd.model import Estimator, Model
+    from refitd.faces import Estimator, Model, Module, Pipeline
     from refitd.query import Collection
     from registry.errors import (
         ArtifactCorrupt,
@@ -58,10 +58,12 @@ __all__ = [
     "FitBusy",
     "FitError",
     "Model",
+    "Module",
     "NameClash",
     "NoRows",
     "NotFound",
     "NotVisible",
+    "Pipeline",
     "PositionLost",
     "RefitdError",
     "RowsUnusable",
@@ -83,16 +85,18 @@ _HOME = {
     "DatastoreUnavailable": "registry.errors",
     "DatastoreUnsuitable": "registry.errors",
     "DocumentInvalid": "registry.errors",
-    "Estimator": "refitd.model",
+    "Estimator": "refitd.faces",
     "Fault": "registry.errors",
     "Fenced": "registry.errors",
     "FitBusy": "registry.errors",
     "FitError": "registry.errors",
-    "Model": "refitd.model",
+    "Model": "refitd.faces",
+    "Module": "refitd.faces",
     "NameClash": "registry.errors",
     "NoRows": "registry.errors",
     "NotFound": "registry.errors",
     "NotVisible": "registry.errors",
+    "Pipeline": "refitd.faces",
     "PositionLost": "registry.errors",
     "RefitdError": "registry.errors",
     "RowsUnusable": "registry.errors",

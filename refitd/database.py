@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from refitd import control, merging
 from refitd.session import Session
 from refitd.settings import load_settings
+from refitd.signing import signed
 from registry.store import RawDocument
 from registry.trust import Trust
 
@@ -74,6 +75,7 @@ class Database(Session):
         Raises:
             DocumentInvalid: some document has faults; nothing was written.
             NameClash: another model has this name; nothing was written.
+            Untrusted: the model holds code of yours, and no signing key is set.
         """
         from refitd.adding import add_documents, read_files
 
@@ -82,7 +84,7 @@ class Database(Session):
         elif isinstance(model, Mapping):
             documents = [model]
         else:
-            documents = [model.document()]
+            documents = [signed(model.document(), self.trust, self.keep, for_daemon=True)]
             if not replace:
                 name = documents[0]["_id"]
                 merging.refuse_clash(documents[0], self.store.documents.get(name), given=model.named)

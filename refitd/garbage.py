@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from registry.code import code_forms
 from registry.errors import NotFound
 from registry.store import Store
 
@@ -34,7 +35,7 @@ def find_garbage(store: Store, keep: int | None) -> Garbage:
     sizes = store.artifacts.all()
     # In this order: an artifact that was listed and whose fit is over by now has its version by now, or never will.
     busy = store.fits.active()
-    needed = _needed(store, going)
+    needed = _needed(store, going) | _code(store)
     unneeded = {digest: size for digest, size in sizes.items() if digest not in needed}
     if busy and unneeded:
         return Garbage(versions, {}, f"{len(busy)} fits are under way and may need artifacts; run it again later")
@@ -56,7 +57,7 @@ def _remove_artifact(store: Store, digest: str) -> bool:
     except NotFound:
         return False
     store.artifacts.remove(digest)
-    if store.fits.active() or digest in store.versions.digests():
+    if store.fits.active() or digest in store.versions.digests() or digest in _code(store):
         store.artifacts.put(data)
         return False
     return True
@@ -73,6 +74,11 @@ def _old_versions(store: Store, model: str, keep: int | None) -> tuple[int, ...]
     except NotFound:
         live = None
     return tuple(number for number in numbers[keep:] if number != live)
+
+
+def _code(store: Store) -> set[str]:
+    """Digests of the code that documents name."""
+    return {str(form["code"]) for raw in store.documents.all() for form in code_forms(raw)}
 
 
 def _needed(store: Store, going: set[tuple[str, int]]) -> set[str]:

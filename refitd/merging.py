@@ -64,7 +64,13 @@ def refuse_clash(new: RawDocument, old: RawDocument | None, *, given: bool) -> N
 
 
 def _class(described: Any) -> Any:
-    return described.get("class") if isinstance(described, Mapping) else described
+    """What people would call the object: its class, the name of its code, or its task."""
+    if not isinstance(described, Mapping):
+        return described
+    inner = described.get("module")
+    if isinstance(inner, Mapping):
+        return _class(inner)
+    return described.get("class") or described.get("name") or described.get("task")
 
 
 def _said(raw: RawDocument) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model in Python: an unfitted object with what to train it on. Written down as a document, never pickled."""
+"""A model in Python: an unfitted object with what to train it on, as a document says it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ if TYPE_CHECKING:
     from trainers.predict import LoadedModel
 
 Fields = str | Sequence[str]
+_FACES: dict[str, type[Model]] = {}
 
 
 class Model:
-    """A model: `Model("churn", SVC(C=0.05), training_select=…, train_X=…)`, or `Estimator` for scikit-learn's own.
+    """A model: `Model("churn", SVC(C=0.05), training_select=…, train_X=…)`.
 
-    `Model(…)` gives the class of its object's framework. Nothing is written before `fit(db=…)` or `db.add`.
+    `Model(…)` gives the class of its object's framework (see `refitd.faces`). Nothing is written before `fit(db=…)`
+    or `db.add`.
     """
 
     #: The trainer that its objects must belong to; None takes any.
     trainer: str | None = None
 
+    def __init_subclass__(cls) -> None:
+        """A class of a framework's own stands for `Model` of that framework's objects."""
+        if cls.trainer is not None:
+            _FACES[cls.trainer] = cls
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """The class that goes with the object's framework."""
         if cls is not Model:
             return super().__new__(cls)
-        _, given = _name_and_object(args, kwargs.get("name"), kwargs.get("object"))
-        face = Estimator if _trainer_of(given) == Estimator.trainer else Model
-        made: Any = object.__new__(face)
+        _, given = name_and_object(args, kwargs.get("name"), kwargs.get("object"))
+        made: Any = object.__new__(_FACES.get(_trainer_of(given), Model))
         return made  # type: ignore[no-any-return]
 
     def __init__(
@@ -58,11 +64,9 @@ class Model:
             RefitdError: no trainer here fits such an object.
             TypeError: the arguments are not a name and an object.
         """
-        given, self.object = _name_and_object(args, name, object)
-        self._trainer_name = _trainer_of(self.object)
-        if self.trainer not in (None, self._trainer_name):
-            raise RefitdError(f"{type(self).__name__} takes {self.trainer} objects, not {_kind(self.object)}")
-        self.name = given or name_of(self.object)
+        given, self.object = name_and_object(args, name, object)
+        self._trainer_name = self._judged_trainer()
+        self.name = given or self._own_name()
         self.named = given is not None
         self._loaded: LoadedModel | None = None
         said: dict[str, Any] = {
@@ -86,12 +90,32 @@ class Model:
         """The model document: the object in its declarative form, and what the keywords said.
 
         Raises:
-            Untrusted: some part of the object can't be written down; names it and the fix.
+            Untrusted: some part of the object can't be written down; names it and the fix. Code of the user's own,
+                where its framework takes it, stands in the document as `registry.code.Custom`.
         """
         from trainers.catalog import trainer
 
-        described = trainer(self._trainer_name).describe(self.object)
-        return {"_id": self.name, "trainer": self._trainer_name, "object": described, **self._said}
+        judge = trainer(self._trainer_name)
+        written = {"_id": self.name, "trainer": self._trainer_name, "object": judge.describe(self._described())}
+        said = dict(self._said)
+        if "fit_kwargs" in said:
+            said["fit_kwargs"] = judge.describe_keywords(said["fit_kwargs"])
+        return {**written, **said}
+
+    def _judged_trainer(self) -> str:
+        """The trainer of its object."""
+        found = _trainer_of(self.object)
+        if self.trainer not in (None, found):
+            raise RefitdError(f"{type(self).__name__} takes {self.trainer} objects, not {_kind(self.object)}")
+        return found
+
+    def _own_name(self) -> str:
+        """What it is called when nobody says."""
+        return name_of(self.object)
+
+    def _described(self) -> Any:
+        """What its trainer describes."""
+        return self.object
 
     def fit(
         self,
@@ -121,13 +145,15 @@ class Model:
                 raise TypeError("fit(select=…) reads rows from a datastore: give db=refitd.connect(URI) too")
             return self._fit_here(X, y, fit_kwargs)
         from refitd.procedure import fit_now, opened
+        from trainers.catalog import trainer
 
         said: dict[str, Any] = {}
         if X is not None:  # then y is said as well: without it, it is unsupervised
             said |= {"train_X": _fields(X), "train_y": _fields(y)}
         if select is not None:
             said["training_select"] = to_select(select)
-        said["fit_kwargs"] = {**self._said.get("fit_kwargs", {}), **fit_kwargs}
+        described = trainer(self._trainer_name).describe_keywords
+        said["fit_kwargs"] = described({**self._said.get("fit_kwargs", {}), **fit_kwargs})
         with opened(db) as session:
             self._loaded = fit_now(session, {**self.document(), **said}, named=self.named)
         return self
@@ -142,9 +168,7 @@ class Model:
         """
         if self._loaded is not None:
             return self._loaded.predict(X)
-        if not hasattr(self.object, "predict"):
-            raise RefitdError(f"{_kind(self.object)} has no predict")
-        return self.object.predict(X)
+        return self._predict_arrays(X)
 
     @property
     def version(self) -> int | None:
@@ -167,15 +191,17 @@ class Model:
                 "without db, X is an array; to train on a field of the datastore's rows, give db and select"
             )
         self._loaded = None
-        keywords = {**self._said.get("fit_kwargs", {}), **fit_kwargs}
-        self.object.fit(X, y, **keywords) if y is not None else self.object.fit(X, **keywords)
+        self._fit_arrays(X, y, {**self._said.get("fit_kwargs", {}), **fit_kwargs})
         return self
 
+    def _fit_arrays(self, X: Any, y: Any, keywords: Mapping[str, Any]) -> None:
+        """As its framework does it: scikit-learn's objects fit themselves."""
+        self.object.fit(X, y, **keywords) if y is not None else self.object.fit(X, **keywords)
 
-class Estimator(Model):
-    """A scikit-learn estimator, pipelines and searches included: `Estimator("churn", SVC(C=0.05))`."""
-
-    trainer = "sklearn"
+    def _predict_arrays(self, X: Any) -> Any:
+        if not hasattr(self.object, "predict"):
+            raise RefitdError(f"{_kind(self.object)} has no predict")
+        return self.object.predict(X)
 
 
 def name_of(model: Any) -> str:
@@ -184,7 +210,8 @@ def name_of(model: Any) -> str:
     return "-".join(parts).lower() or "model"
 
 
-def _name_and_object(args: tuple[Any, ...], name: str | None, given: Any) -> tuple[str | None, Any]:
+def name_and_object(args: tuple[Any, ...], name: str | None, given: Any) -> tuple[str | None, Any]:
+    """What was given by place, or by name. Raises TypeError: it is neither an object, nor a name and an object."""
     left = list(args)
     if name is None and left and isinstance(left[0], str):
         name = left.pop(0)
@@ -201,7 +228,7 @@ def _trainer_of(model: Any) -> str:
     try:
         return trainer_for(model).name
     except NotFound as error:
-        raise RefitdError(f"this release fits scikit-learn estimators only: {error}") from None
+        raise RefitdError(str(error)) from None
 
 
 def _kind(model: Any) -> str:

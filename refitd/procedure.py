@@ -13,6 +13,7 @@ from refitd.progress import Watch, shown_progress
 from refitd.session import Session
 from refitd.settings import load_settings
 from refitd.signals import until
+from refitd.signing import signed
 from registry.document import ModelDocument
 from registry.errors import Cancelled, FitBusy, FitError, NotVisible, RefitdError, WorkerLost
 from registry.owner import is_dead, this_process
@@ -44,6 +45,7 @@ def fit_now(session: Session, document: RawDocument, *, named: bool) -> LoadedMo
         named: whether its user gave the model its name.
     """
     store = session.store
+    document = signed(document, session.trust, session.keep, for_daemon=False)
     old = store.documents.get(document["_id"])
     merging.refuse_clash(document, old, given=named)
     said = {key: value for key, value in merging.over(document, old).items() if value is not None}

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from refitd.settings import Settings
+from refitd.signing import trusted_here
 from registry.store import Store
 from registry.stores import open_store
 from registry.trust import Trust
@@ -22,7 +23,7 @@ class Session:
         """Raises `SettingsInvalid` when the settings name no datastore. Connects lazily."""
         self.settings = settings
         self.datastore = settings.need_datastore()
-        self.trust = trust or settings.trusted
+        self.trust = trusted_here(trust or settings.trusted)
         self.store: Store = open_store(self.datastore, artifacts_url=settings.artifacts)
         self._prepared = False
 
@@ -31,6 +32,11 @@ class Session:
         if not self._prepared:
             self.store.prepare()
             self._prepared = True
+
+    def keep(self, data: bytes) -> str:
+        """Store an artifact; its digest."""
+        self.prepare()
+        return self.store.artifacts.put(data)
 
     @cached_property
     def executor(self) -> Executor | None:

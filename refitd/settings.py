@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StrictStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from refitd.signing import read_key
+from registry.code import Key, Vouching
 from registry.durations import Duration
 from registry.errors import SettingsInvalid
 from registry.owner import is_dead
@@ -90,14 +92,29 @@ class Settings(BaseSettings):
         None,
         description="an fsspec URL for artifacts (`s3://…`, `file:///…`); without it they lie in the datastore",
     )
+    signing_key: SecretStr | None = Field(
+        None, description="the operator's key: custom Python code runs only where it was signed with this key"
+    )
+    signing_key_file: Path | None = Field(None, description="a file that holds the signing key, instead")
     lease: Duration = Field(5.0, description="how long a daemon that is silent keeps its right to act")
     trust: TrustSettings = Field(default_factory=TrustSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @property
     def trusted(self) -> Trust:
-        """The defaults, and the operator's own modules."""
-        return Trust.adding(self.trust.modules)
+        """The defaults, the operator's own modules, and the key that code must be signed with."""
+        return Trust.adding(self.trust.modules, Vouching(self.key))
+
+    @property
+    def key(self) -> Key | None:
+        """The signing key; None where none is set.
+
+        Raises:
+            SettingsInvalid: its file can't be read, or holds none.
+        """
+        if self.signing_key is not None:
+            return Key(self.signing_key.get_secret_value().encode())
+        return None if self.signing_key_file is None else read_key(self.signing_key_file)
 
     def need_datastore(self) -> str:
         """The datastore's URI.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refitd.settings import UP_FILE
+from refitd.signing import kept_key
 from registry.errors import DatastoreUnavailable
 from registry.owner import is_dead, short, this_process
 
@@ -45,9 +46,10 @@ def datastore_up(folder: Path, kind: str, port: int | None) -> Iterator[str]:
     _refuse_second()
     folder.mkdir(exist_ok=True)
     (folder / ".gitignore").write_text("*\n")
+    key = kept_key(folder / "signing.key")
     with _started(kind, folder / KINDS[kind].folder, port) as server:
         uri = server.uri(DATABASE)
-        with announced(uri):
+        with announced(uri, key):
             yield uri
 
 
@@ -63,12 +65,16 @@ def _started(kind: str, data: Path, port: int | None) -> EmbeddedServer[Any]:
 
 
 @contextlib.contextmanager
-def announced(uri: str) -> Iterator[None]:
-    """Keep `.refitd/up.toml` for as long as this lasts. Whoever reads it sees whether its writer still lives."""
+def announced(uri: str, key: Path) -> Iterator[None]:
+    """Keep `.refitd/up.toml` for as long as this lasts. Whoever reads it sees whether its writer still lives.
+
+    Args:
+        key: the file of the signing key.
+    """
     UP_FILE.parent.mkdir(parents=True, exist_ok=True)
     UP_FILE.write_text(
         "# Written by a running `refitd up`: other commands in this folder find its datastore by it.\n"
-        f'datastore = "{uri}"\nowner = "{this_process()}"\n'
+        f'datastore = "{uri}"\nsigning_key_file = "{key.resolve()}"\nowner = "{this_process()}"\n'
     )
     try:
         yield

@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from refitd import merging
-from refitd.model import Estimator, Model, name_of
+from refitd.faces import Estimator, Model
+from refitd.model import name_of
 from refitd.query import Collection, to_select
 from registry.errors import DocumentInvalid, NameClash, RefitdError, Untrusted
 from registry.mongo_select import parse_mongo_select
@@ -115,7 +116,7 @@ def test_model_picks_the_class_of_its_object() -> None:
 
 
 def test_what_no_trainer_fits_is_refused() -> None:
-    with pytest.raises(RefitdError, match="this release fits scikit-learn estimators only"):
+    with pytest.raises(RefitdError, match="of no framework that refitd fits here"):
         Model("mine", lambda x: x)
     for args in ((), ("name",), (SVC(), SVC(), 3), ("a", "b")):
         with pytest.raises((TypeError, RefitdError)):
