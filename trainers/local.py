@@ -75,7 +75,8 @@ class LocalExecutor:
 
     def _run(self, order: FitOrder, ended: Ended) -> None:
         fit = order.fit.id
-        process = self._context.Process(target=_child, args=(order,), name=f"fit-{fit}", daemon=True)
+        # No daemon in multiprocessing's sense: such a process may not have children, and a DataLoader's workers are.
+        process = self._context.Process(target=_child, args=(order,), name=f"fit-{fit}")
         with self._lock:
             if fit not in self._waiting or self._closed:
                 return

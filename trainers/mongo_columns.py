@@ -31,6 +31,7 @@ from trainers.bson_arrays import KINDS, NULLS, OTHERS, Namer, Valid, decode, num
 from trainers.bson_scan import ARRAY, DOCUMENT, Found, Template, documents, locate, within
 from trainers.row_keys import row_keys
 from trainers.rows import KEY
+from trainers.scratch import Kept, Scratch
 from trainers.values import NUMBERS, Shape, build, imprecise, unusable
 
 
@@ -46,12 +47,14 @@ class _Node:
 class MongoColumns:
     """Collects batches; gives them back as record batches of one schema, with `KEY`.
 
-    Holds the Arrow columns of what was added, which is about what the rows take on the wire.
+    Keeps the Arrow columns of what was added, which take about what the rows take on the wire: in memory while they
+    are few, in a local file beyond that.
     """
 
-    def __init__(self, fields: tuple[str, ...] | None) -> None:
+    def __init__(self, fields: tuple[str, ...] | None, scratch: Scratch | None = None) -> None:
         """`fields`: dotted paths; None: every top-level field but `_id`."""
         self._fields, self._root = fields, _Node()
+        self._scratch = scratch or Scratch()
         self._columns: dict[str, _Column] = {}
         self._keys: list[NDArray[np.uint64]] = []
         self.rows = 0
@@ -60,7 +63,7 @@ class MongoColumns:
             for part in name.encode().split(b"."):
                 node = node.children.setdefault(part, _Node())
             node.column = name
-            self._columns[name] = _Column(name)
+            self._columns[name] = _Column(name, self._scratch)
 
     def add(self, raw: bytes) -> None:
         """Take in a batch: BSON documents, one after another.
@@ -79,7 +82,7 @@ class MongoColumns:
         self._keys.append(row_keys(ids, docs.count, self.rows))
         self.rows += docs.count
         for name, one in self._named(found, who):
-            self._columns.setdefault(name, _Column(name)).add(batch, one, who)
+            self._columns.setdefault(name, _Column(name, self._scratch)).add(batch, one, who)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """All batches, in the order they were added; none for no rows.
@@ -89,12 +92,10 @@ class MongoColumns:
         """
         if KEY in self._columns:
             raise RowsUnusable(f"`{KEY}` is a name of refitd's own; rename that field, or leave it out with a pipeline")
-        counts = [len(keys) for keys in self._keys]
         names = [*self._columns, KEY]
-        columns = [column.finish(counts) for column in self._columns.values()]
         for batch, keys in enumerate(self._keys):
-            arrays = [*(column[batch] for column in columns), pa.array(keys)]
-            yield pa.RecordBatch.from_arrays(arrays, names=names)
+            arrays = [column.finish(batch, len(keys)) for column in self._columns.values()]
+            yield pa.RecordBatch.from_arrays([*arrays, pa.array(keys)], names=names)
 
     def _named(self, found: Mapping[bytes, Found], who: Namer) -> Iterator[tuple[str, Found]]:
         if self._fields is None:
@@ -137,9 +138,9 @@ def _who(ids: Found | None, before: int, row: int) -> str:
 class _Column:
     """One column, as far as it was read. One of sub-documents is made of columns itself."""
 
-    def __init__(self, path: str) -> None:
-        self._path, self._shape = path, Shape()
-        self._pieces: dict[int, pa.Array] = {}
+    def __init__(self, path: str, scratch: Scratch) -> None:
+        self._path, self._scratch, self._shape = path, scratch, Shape()
+        self._pieces: dict[int, Kept] = {}
         self._inner: dict[bytes, _Column] = {}
         self._template = Template()
         self._objects: dict[int, NDArray[np.bool_]] = {}
@@ -164,10 +165,10 @@ class _Column:
             self._objects[batch] = types == DOCUMENT
             for name, one in within(found, self._template, None).items():
                 path = f"{self._path}.{name.decode()}"
-                self._inner.setdefault(name, _Column(path)).add(batch, one, who)
+                self._inner.setdefault(name, _Column(path, self._scratch)).add(batch, one, who)
         else:
             valid = None if len(present) == len(seen) else ~np.isin(types, NULLS)
-            self._pieces[batch] = self._piece(found, valid, present, who)
+            self._pieces[batch] = self._scratch.keep(self._piece(found, valid, present, who))
 
     def _piece(self, found: Found, valid: Valid, present: list[int], who: Namer) -> pa.Array:
         kind = KINDS[present[0]]
@@ -189,33 +190,25 @@ class _Column:
             values.append(self._shape.take(value, self._path, partial(who, row)))
         return build(values, self._shape.arrow(self._path), self._path)
 
-    def finish(self, counts: list[int]) -> list[pa.Array]:
-        """An array for each batch, of these lengths, all of one type.
+    def finish(self, batch: int, count: int) -> pa.Array:
+        """The array of one batch, of this length; those of all batches are of one type. Asked for once, when all is added.
 
         Raises:
             RowsUnusable: numbers can't be held exactly in the type that all of them need.
         """
         if self._objects:
-            return self._structs(counts)
+            return self._struct(batch, count)
         kind = self._shape.arrow(self._path)
-        pieces = [self._pieces.pop(batch, None) for batch in range(len(counts))]
-        return [
-            pa.nulls(count, kind) if piece is None else self._cast(piece, kind)
-            for piece, count in zip(pieces, counts, strict=True)
-        ]
+        piece = self._pieces.pop(batch, None)
+        return pa.nulls(count, kind) if piece is None else self._cast(piece(), kind)
 
-    def _structs(self, counts: list[int]) -> list[pa.Array]:
+    def _struct(self, batch: int, count: int) -> pa.Array:
+        there = self._objects.get(batch, np.zeros(count, np.bool_))
+        if not self._inner:
+            return pa.array([{} if one else None for one in there], pa.struct([]))
+        inner = [column.finish(batch, count) for column in self._inner.values()]
         names = [name.decode() for name in self._inner]
-        columns = [column.finish(counts) for column in self._inner.values()]
-        made = []
-        for batch, count in enumerate(counts):
-            there = self._objects.get(batch, np.zeros(count, np.bool_))
-            if names:
-                inner = [column[batch] for column in columns]
-                made.append(pa.StructArray.from_arrays(inner, names=names, mask=pa.array(~there)))
-            else:
-                made.append(pa.array([{} if one else None for one in there], pa.struct([])))
-        return made
+        return pa.StructArray.from_arrays(inner, names=names, mask=pa.array(~there))
 
     def _cast(self, piece: pa.Array, kind: pa.DataType) -> pa.Array:
         if piece.type == kind:
