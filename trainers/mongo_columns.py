@@ -191,7 +191,7 @@ class _Column:
         return build(values, self._shape.arrow(self._path), self._path)
 
     def finish(self, batch: int, count: int) -> pa.Array:
-        """The array of one batch, of this length; those of all batches are of one type. Asked for once, when all is added.
+        """The array of one batch, of this length; one type for all batches. Asked for once, when all is added.
 
         Raises:
             RowsUnusable: numbers can't be held exactly in the type that all of them need.
