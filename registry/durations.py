@@ -24,18 +24,18 @@ def parse_duration(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or a text such as 30s, not true or false")
     if isinstance(value, int | float):
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value < math.inf:
             raise ValueError(f"a duration is at least 0 seconds and finite, not {value}")
-        return _bounded(float(value))
+        return _bounded(value)
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return _bounded(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
     raise ValueError(f"not a duration: {value!r}; write 500ms, 30s, 5m, 1h30m, or a number of seconds")
 
 
 def _bounded(seconds: float) -> float:
-    if seconds > _LONGEST:
-        raise ValueError(f"a duration is at most 36500d (a hundred years), not {seconds:g} seconds")
-    return seconds
+    if seconds > _LONGEST:  # a whole number may be beyond any float
+        raise ValueError(f"a duration is at most 36500d (a hundred years), not {str(seconds)[:40]} seconds")
+    return float(seconds)
 
 
 def format_duration(seconds: float) -> str:

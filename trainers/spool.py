@@ -105,7 +105,7 @@ class Rows:
 
 
 def spooled(batches: Iterable[pa.RecordBatch], memory: int = MEMORY) -> Rows:
-    """The rows of a read, kept. All batches have one schema; there is at least one.
+    """The rows of a read, kept. All batches have one schema.
 
     Args:
         memory: bytes that may stay in memory.
@@ -191,7 +191,8 @@ class _Spool:
             self._cut(self._rows)
 
     def finish(self) -> _Blocks:
-        assert self._schema is not None, "a read gives at least one batch"
+        if self._schema is None:  # a read that finds nothing may give nothing
+            self._schema = pa.schema([])
         if self._waiting_rows:
             self._cut(self._waiting_rows)
         digest = self._hash.hexdigest()

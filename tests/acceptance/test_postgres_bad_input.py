@@ -25,9 +25,9 @@ def select(text: Any, words: str) -> Bad:
 
 
 DOCUMENTS: dict[str, Bad] = {
-    "a syntax error": select("SELECT id,, v FROM healthy", "SQL"),
+    "a syntax error": select("SELECT id v FROM healthy WHERE", "SQL"),
     "a misspelt word": select("SELEC id, v FROM healthy", "SELECT"),
-    "nothing": select("", "empty"),
+    "nothing": select("", "at least 1 character"),
     "no table": select("SELECT 1 AS id, 2 AS v", "no table"),
     "no end": select("SELECT id, v FROM healthy WHERE country = 'DE", "quote"),
     "nested deep": select(f"SELECT id, v FROM healthy WHERE {'(' * 2000}true{')' * 2000}", "nested"),
