@@ -181,7 +181,7 @@ def test_a_stop_does_not_wait_for_a_fit_that_goes_on(
     hold.unlink()
     daemon.start()
     # Nothing failed: it was stopped, and is fitted again at once, for the same reason.
-    wait_version(datastore, "m", 1, deadline_s=12)
+    wait_version(datastore, "m", 1)
     fits = datastore.registry.fits()
     assert {one["state"] for one in fits} <= {"lost", "published"}
     assert {one["error"] for one in fits} == {None}

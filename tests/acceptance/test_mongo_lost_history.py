@@ -53,4 +53,4 @@ def test_the_database_is_dropped(fitted: Subject) -> None:
     mongo_of(fitted).client.drop_database(mongo_of(fitted).name)
     fitted.number = 0
     fitted.fill().add()
-    fitted.unmoved()
+    fitted.covers()

@@ -567,7 +567,8 @@ def test_a_connection_that_is_ended_asks_for_a_fresh_cut(pg: Pg, connection: Con
     def end() -> None:
         query = """
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND state = 'active' AND query ~ '^(COPY|DECLARE|FETCH)'
+            WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+                    AND query ~ '^FETCH|many AS a'
         """
         while not ended:
             ended.extend([1] * pg.execute(query).rowcount)
