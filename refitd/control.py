@@ -30,6 +30,19 @@ def resume(store: Store, model: str) -> None:
     _change(store, model, paused=False)
 
 
+def cancel(store: Store, model: str) -> str:
+    """Ask the fit under way to stop; its id. What it has learned is kept, where its framework can.
+
+    Raises:
+        NotFound: there is no such model, or it has no fit under way.
+    """
+    document(store, model)
+    fit = store.fits.pending([model])[model].fit
+    if fit is None or not store.fits.cancel(fit, "somebody asked for it"):
+        raise NotFound(f"{model} has no fit under way; `refitd fits {model}` lists those that were")
+    return fit
+
+
 def rollback(store: Store, model: str, to: int | Literal["latest"] | None = None) -> int | Literal["latest"]:
     """Pin the live version, or with `latest` unpin it; what `live` is now.
 

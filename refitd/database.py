@@ -156,6 +156,10 @@ class Database(Session):
         """Fits again. Raises `NotFound`."""
         control.resume(self.store, name)
 
+    def cancel(self, name: str) -> str:
+        """Ask a model's fit under way to stop; its id. Raises `NotFound`: there is none."""
+        return control.cancel(self.store, name)
+
     def remove(self, name: str) -> None:
         """Remove a model; its versions stay until `refitd gc`. Raises `NotFound`."""
         control.remove(self.store, name)

@@ -114,7 +114,9 @@ def describe(connection: Psycopg, text: str) -> list[_Column]:
     if result.status == ExecStatus.COMMAND_OK:
         result = pgconn.describe_prepared(b"")
     if result.status != ExecStatus.COMMAND_OK:
-        raise psycopg.errors.error_from_result(result, encoding)
+        error = psycopg.errors.error_from_result(result, encoding)
+        # Of a connection that has broken the server says nothing, so no class of error either.
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
     return [
         _Column((result.fname(at) or b"").decode(), result.ftype(at), result.fmod(at)) for at in range(result.nfields)
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from registry.code import CodeLoader
@@ -22,11 +23,28 @@ class LoadedModel:
     document: ModelDocument
     fitted: Fitted
     trainer: Trainer
+    #: The artifact.
+    data: bytes = field(repr=False, default=b"")
 
     @property
     def model(self) -> Any:
         """The fitted object itself, e.g. the scikit-learn estimator."""
         return self.fitted.model
+
+    def export(self, folder: str | Path) -> list[str]:
+        """Write the version's files: what its framework reads by itself. Their names.
+
+        Raises:
+            NotFound: the artifact is gone.
+            Untrusted: it holds files that it should not.
+            FileExistsError: the folder is there, and not empty.
+        """
+        place = Path(folder)
+        if place.exists() and any(place.iterdir()):
+            raise FileExistsError(f"{place} is not empty: give a new folder")
+        place.mkdir(parents=True, exist_ok=True)
+        self.trainer.unpack(self.data, place)
+        return sorted(path.name for path in place.iterdir())
 
     def predict(self, rows: Any) -> Any:
         """Predictions for rows as `trainers.trainer.Trainer.predict` takes them."""
@@ -45,4 +63,4 @@ def load_version(store: Store, version: Version, trust: Trust) -> LoadedModel:
     kind = trainer(document.trainer)
     data = store.artifacts.get(version.draft.digest)
     code = CodeLoader(trust.vouching, store.artifacts)
-    return LoadedModel(version, document, kind.load(data, document, trust, code), kind)
+    return LoadedModel(version, document, kind.load(data, document, trust, code), kind, data)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -103,6 +104,10 @@ class SklearnTrainer:
         """See `Trainer.load`."""
         model = sklearn_artifacts.loads(data, trust)
         return FittedEstimator(model, detail_of(model), trust)
+
+    def unpack(self, data: bytes, folder: Path) -> None:
+        """See `Trainer.unpack`: one file for `skops.io.load`."""
+        (folder / "model.skops").write_bytes(data)
 
     def predict(self, document: ModelDocument, fitted: Fitted, rows: Any) -> Any:
         """See `Trainer.predict`. An estimator that doesn't predict transforms.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.code import CodeLoader
@@ -134,6 +135,13 @@ class Trainer(Protocol):
 
         Raises:
             Untrusted: it holds types that the operator did not allow, or code that nobody vouches for.
+        """
+
+    def unpack(self, data: bytes, folder: Path) -> None:
+        """Write what `save` wrote as files into an empty folder, for who uses the framework without refitd.
+
+        Raises:
+            Untrusted: it holds files that it should not.
         """
 
     def predict(self, document: ModelDocument, fitted: Fitted, rows: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 from importlib import import_module
 
+from registry.document import ModelDocument
 from registry.errors import Fenced, FitError
 from registry.store import Store
 from registry.stores import open_store
@@ -15,11 +16,24 @@ from trainers.executor import FitOrder
 from trainers.fit import run_fit
 from trainers.readers import modules_for
 
+_ON_TORCH = frozenset({"torch", "transformers"})
+
 
 def work(order: FitOrder) -> None:
     """Run one fit. How it ended stands in the registry, so an orderly failure is no failure of the worker."""
     with contextlib.suppress(FitError, Fenced):
+        _take_cores(order)
         run_fit(order, store=_store(order.datastore, order.artifacts_url, os.getpid()), capture=True)
+
+
+def _take_cores(order: FitOrder) -> None:
+    """Have PyTorch use as many threads as the fit was given cores. Its own choice is all that the machine has, and
+    threads of several fits that wait for each other's are many times slower than one."""
+    if order.fit.document["trainer"] not in _ON_TORCH:
+        return
+    import torch
+
+    torch.set_num_threads(max(1, int(ModelDocument.parse(order.fit.document).resources.num_cpus)))
 
 
 def warm(names: frozenset[str], datastore: str) -> int:

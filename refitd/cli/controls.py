@@ -61,6 +61,24 @@ def resume(app: App, model: str) -> None:
     say_if_nobody_follows(app.store)
 
 
+@command("cancel")
+@click.argument("model")
+def cancel(app: App, model: str) -> None:
+    """Stop the fit of a model that is under way.
+
+    What a torch or transformers model has learned so far is kept as a version that is not live. Pause the model first
+    if it should not be fitted again.
+    """
+    from refitd import control
+    from refitd.standing import document
+
+    paused = document(app.store, model).get("paused")
+    fit = control.cancel(app.store, model)
+    emit(app.json, {"model": model, "fit": fit}, lambda: click.echo(f"{model}: the fit {fit} was asked to stop"))
+    if not paused:
+        note(f"it is fitted again after a while, unless `refitd pause {model}` says otherwise")
+
+
 class _Target(click.ParamType[Any]):
     name = "N|latest"
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from refitd.cli.base import App, command
+from refitd.cli.output import emit
 
 
 @command("predict")
@@ -35,6 +36,30 @@ def predict(app: App, model: str, file: str, version: int | None) -> None:
         return
     for one in predictions:
         click.echo(_json(plain(one)))
+
+
+@command("export")
+@click.argument("model")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--version", type=click.IntRange(min=1), help="This version instead of the live one.")
+def export(app: App, model: str, folder: str, version: int | None) -> None:
+    """Write a version's files into a new FOLDER.
+
+    They are what its framework reads by itself: a directory for transformers' from_pretrained, safetensors of a torch
+    module, a file for skops.
+    """
+    from refitd.standing import document
+    from trainers.predict import load_version
+
+    store = app.store
+    document(store, model)
+    found = store.versions.get(model, version) if version else store.versions.live(model)
+    try:
+        files = load_version(store, found, app.trust).export(folder)
+    except OSError as error:
+        raise click.UsageError(f"{folder} can't be written: {error}") from None
+    said = {"model": model, "version": found.number, "folder": folder, "files": files}
+    emit(app.json, said, lambda: click.echo(f"{model}: version {found.number} is in {folder}: {', '.join(files)}"))
 
 
 def _text(file: str) -> str:

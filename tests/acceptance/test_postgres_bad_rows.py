@@ -93,7 +93,7 @@ SELECTS: dict[str, BadSelect] = {
         ("ALTER TABLE {t} ALTER v TYPE double precision USING 1",),
     ),
     "a row for a value": BadSelect(_NUMBER, "SELECT id, ROW(v, v) AS v FROM {t}", ("not 'dict'",), select_plainly),
-    "a point": BadSelect(_NUMBER, "SELECT id, point(v, v) AS v FROM {t}", ("could not convert string to float",), select_plainly),
+    "a point": BadSelect(_NUMBER, "SELECT id, point(v, v) AS v FROM {t}", ("could not convert",), select_plainly),
     "arrays of arrays, of different lengths": BadSelect(
         table("double precision[]", "'{{1,2}}'", "'{{{{1,2}},{{3,4}}}}'"), _ALL, ("`v`",),
         ("UPDATE {t} SET v = '{{3,4}}' WHERE id = 1",), {"train_X": "v"},
@@ -103,7 +103,7 @@ SELECTS: dict[str, BadSelect] = {
         {"train_X": "v"},
     ),
     "more digits than a float has": BadSelect(
-        table("numeric", "1", "1e400"), _ALL, ("out of range for type double precision",), ("DELETE FROM {t} WHERE v > 1",)
+        table("numeric", "1", "1e400"), _ALL, ("out of range for type",), ("DELETE FROM {t} WHERE v > 1",)
     ),
     "a subquery of several rows": BadSelect(
         _NUMBER, "SELECT id, (SELECT o.v FROM {t} AS o) AS v FROM {t}", ("more than one row",),
