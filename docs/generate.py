@@ -26,7 +26,7 @@ _MEANINGS = {
     "resources": "what one fit may use on the Ray cluster",
     "resources.num_cpus": "CPU cores that Ray sets aside",
     "resources.num_gpus": "GPUs that Ray sets aside",
-    "resources.num_workers": "without effect yet: a scikit-learn fit is one task",
+    "resources.num_workers": "1: a fit is one process",
 }
 
 

@@ -35,7 +35,7 @@ def find_garbage(store: Store, keep: int | None) -> Garbage:
     sizes = store.artifacts.all()
     # In this order: an artifact that was listed and whose fit is over by now has its version by now, or never will.
     busy = store.fits.active()
-    needed = _needed(store, going) | _code(store)
+    needed = _needed(store, going)
     unneeded = {digest: size for digest, size in sizes.items() if digest not in needed}
     if busy and unneeded:
         return Garbage(versions, {}, f"{len(busy)} fits are under way and may need artifacts; run it again later")
@@ -57,7 +57,7 @@ def _remove_artifact(store: Store, digest: str) -> bool:
     except NotFound:
         return False
     store.artifacts.remove(digest)
-    if store.fits.active() or digest in store.versions.digests() or digest in _code(store):
+    if store.fits.active() or digest in _needed(store, set()):
         store.artifacts.put(data)
         return False
     return True
@@ -76,18 +76,12 @@ def _old_versions(store: Store, model: str, keep: int | None) -> tuple[int, ...]
     return tuple(number for number in numbers[keep:] if number != live)
 
 
-def _code(store: Store) -> set[str]:
-    """Digests of the code that documents name."""
-    return {str(form["code"]) for raw in store.documents.all() for form in code_forms(raw)}
-
-
 def _needed(store: Store, going: set[tuple[str, int]]) -> set[str]:
-    """Digests of the versions that stay."""
-    if not going:
-        return store.versions.digests()
-    return {
-        version.draft.digest
-        for model in store.versions.models()
-        for version in store.versions.of(model)
-        if (model, version.number) not in going
-    }
+    """Digests of what stays: artifacts of versions, and the code that those and the documents name."""
+    needed = {str(form["code"]) for raw in store.documents.all() for form in code_forms(raw)}
+    for model in store.versions.models():
+        for version in store.versions.of(model):
+            if (model, version.number) not in going:
+                needed.add(version.draft.digest)
+                needed |= {str(form["code"]) for form in code_forms(version.document)}
+    return needed

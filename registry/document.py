@@ -117,7 +117,7 @@ class Resources(_Part):
     num_cpus: Annotated[float, Field(ge=0)] = Field(1.0, description="cores that Ray keeps for the fit")
     num_gpus: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs that Ray keeps for the fit")
     memory: Annotated[int, Field(gt=0)] | None = Field(None, description="bytes")
-    num_workers: Whole = Field(1, description="processes that train together; scikit-learn uses one")
+    num_workers: Whole = Field(1, description="processes that train together: one, in this release")
 
 
 class ModelDocument(_Part):

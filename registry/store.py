@@ -178,9 +178,6 @@ class Versions(Protocol):
     def models(self) -> list[str]:
         """Every model that has versions, also those whose document is gone."""
 
-    def digests(self) -> set[str]:
-        """Every artifact that a version names."""
-
 
 class Artifacts(Protocol):
     """Bytes under their own SHA-256 digest."""

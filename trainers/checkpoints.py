@@ -10,6 +10,8 @@ from registry.errors import ArtifactCorrupt, NotFound
 from registry.records import Fit, FitState
 from registry.store import Store
 
+#: A fit that is shorter than this does not keep any: it is done again sooner than they are written.
+_FIRST_S = 2.0
 #: Keeping checkpoints takes at most this share of a fit's time.
 _SHARE = 0.1
 #: An attempt looks this many fits back for one that was lost.
@@ -31,7 +33,7 @@ class FitCheckpoints:
         self._of = {"spec": fit.spec_hash, "rows": rows_digest}
         self._kept: str | None = None
         self._earlier: str | None = None
-        self._next = 0.0
+        self._next = time.monotonic() + _FIRST_S
 
     def last(self) -> bytes | None:
         """See `Checkpoints.last`."""

@@ -178,6 +178,7 @@ class _Spool:
         self._schema: pa.Schema | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
+        batch = _plain(batch)
         if self._schema is None:
             self._schema = batch.schema
             self._hash.update(batch.schema.serialize())
@@ -236,6 +237,14 @@ class _Spool:
         assert self._file is not None
         self._places.append((self._file.tell(), message.size))
         self._file.write(message)
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Without dictionaries: those would have to be kept beside the blocks."""
+    for at, kind in enumerate(batch.schema.types):
+        if pa.types.is_dictionary(kind):
+            batch = batch.set_column(at, batch.schema.names[at], batch.column(at).cast(kind.value_type))
+    return batch
 
 
 def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:

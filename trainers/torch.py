@@ -11,6 +11,7 @@ from registry.document import Gate, ModelDocument
 from registry.errors import Fault
 from registry.trust import Trust
 from trainers import torch_artifacts, torch_fit, torch_object, torch_predict
+from trainers.alone import alone
 from trainers.arrays import BASE
 from trainers.spool import Rows
 from trainers.torch_config import TorchConfig, read
@@ -41,7 +42,7 @@ class TorchTrainer:
         config, faults = read(document.fit_kwargs)
         if config is not None:
             faults = [*faults, *_keyword_faults(config, document, trust)]
-        return [*forms.faults, *faults, *_metric_faults(config, document)]
+        return [*forms.faults, *faults, *_metric_faults(config, document), *alone(document)]
 
     def describe(self, model: Any) -> dict[str, Any]:
         """See `Trainer.describe`. `model` is a `TorchObject`, or a module."""

@@ -41,7 +41,8 @@ class Checkpoints(Protocol):
         """What an earlier attempt kept last, if it was of the same document and exactly the same rows."""
 
     def due(self) -> bool:
-        """Whether it is time to keep one: at first always, then so that keeping takes under a tenth of the time."""
+        """Whether it is time to keep one: some seconds after the beginning, then so that keeping takes under a tenth of
+        the time. Cheap: call it as often as you like."""
 
     def keep(self, data: bytes) -> None:
         """Store it durably, in place of the one before."""

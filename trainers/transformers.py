@@ -20,6 +20,7 @@ from trainers import (
     transformers_metrics,
     transformers_object,
 )
+from trainers.alone import alone
 from trainers.arrays import BASE
 from trainers.sklearn_detail import MANY
 from trainers.spool import Rows
@@ -44,6 +45,7 @@ class TransformersTrainer:
         task = task_named(str(document.object.get("task")))
         if task is not None:
             found += [*_field_faults(document, task), *transformers_metrics.faults(document, task)]
+        found += alone(document)
         return found + transformers_arguments.faults(document.fit_kwargs, held_out=document.validation is not None)
 
     def describe(self, model: Any) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _FIELDS = {name: field.type for name, field in _DECLARED.items()}
 _FOLDER = "refitd keeps what training writes in a folder of its own, and publishes the model as a version"
 _HUB = "refitd publishes versions itself; `refitd` users load them from there"
 _TRACKER = "refitd shows progress and keeps the log itself (`refitd fits`, `refitd logs`)"
-_MANY = "refitd starts the processes that train together; say how many with resources.num_workers"
+_MANY = "a fit is one process, which refitd starts; leave it out"
 _REFUSED = {
     "output_dir": _FOLDER,
     "resume_from_checkpoint": "refitd goes on from its own last checkpoint where a worker was lost",

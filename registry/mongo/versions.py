@@ -53,8 +53,3 @@ class MongoVersions:
     def models(self) -> list[str]:
         """Every model that has versions, also those whose document is gone."""
         return sorted(self._versions.distinct("model"))
-
-    @translated
-    def digests(self) -> set[str]:
-        """Every artifact that a version names."""
-        return set(self._versions.distinct("draft.digest"))

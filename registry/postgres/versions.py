@@ -52,7 +52,3 @@ class PostgresVersions:
     def models(self) -> list[str]:
         """Every model that has versions, also those whose document is gone."""
         return sorted(row["model"] for row in self._connection.rows("SELECT DISTINCT model FROM refitd.versions"))
-
-    def digests(self) -> set[str]:
-        """Every artifact that a version names."""
-        return {row["digest"] for row in self._connection.rows("SELECT DISTINCT digest FROM refitd.versions")}
