@@ -9,7 +9,7 @@ from importlib import import_module
 from bench.measure import Line
 from bench.report import show, write_page, write_results
 
-NAMES = ("reaction", "drain", "reading", "whole_fit")
+NAMES = ("reaction", "drain", "reading", "whole_fit", "frameworks", "memory")
 
 
 def main() -> None:

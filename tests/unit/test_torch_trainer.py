@@ -200,7 +200,7 @@ def test_a_class_that_was_not_trained_on_counts_as_an_error() -> None:
         nn.CrossEntropyLoss,
         nn.functional.cross_entropy,
     ],
-    ids=str,
+    ids=lambda loss: getattr(loss, "__name__", str(loss)),
 )
 def test_a_loss_of_classes_gets_their_numbers(loss: Any) -> None:
     of = document(linear(2, 2), train_y="word", fit_kwargs=QUICK | {"loss": loss})
