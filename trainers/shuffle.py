@@ -67,7 +67,8 @@ def epoch_batches(
             yield held[index]
             held = []
     if held and count > 1:
-        yield (held + first)[index]
+        filled = held + first
+        yield filled[index % len(filled)]
 
 
 def batches_in(rows: int, size: int, *, drop_last: bool = False, shares: int = 1) -> int:

@@ -213,7 +213,8 @@ class _Spool:
         """Make one block of the first rows that wait."""
         assert self._schema is not None
         whole = _joined(self._waiting, self._schema)
-        block, rest = whole.slice(0, rows), whole.slice(rows)
+        # Taken, not sliced: how a slice is written depends on what it was sliced from.
+        block, rest = whole.take(pa.array(np.arange(rows))), whole.slice(rows)
         self._waiting, self._waiting_rows = ([rest] if rest.num_rows else []), rest.num_rows
         message = block.serialize()
         self._hash.update(message)
