@@ -292,6 +292,36 @@ class TestFits:
         assert [(n, line) for n, _, line in store.fits.lines(fit.id, after=1)] == [(2, "two"), (3, "three")]
         assert store.fits.get(fit.id).progress == {"stage": "fit"}
 
+    def test_what_a_cancelled_fit_has_becomes_a_version_that_covers_nothing(self, store: Store) -> None:
+        epoch = lease(store)
+        fit = run(store)
+        record(store, epoch, need(store, 1), inserts=2)
+        store.fits.cancel(fit.id, "enough")
+        kept = store.fits.keep(fit.id, fit.token, draft(cut(store, 5), promoted=False))
+        assert store.fits.keep(fit.id, fit.token, draft(cut(store, 5), promoted=False)).number == kept.number
+        assert [one.number for one in store.versions.of("m")] == [1]
+        assert store.fits.get(fit.id).state is FitState.RUNNING
+        assert store.fits.end(fit.id, FitState.CANCELLED, "enough", token=fit.token)
+        state = store.fits.pending(["m"])["m"]
+        assert (state.outstanding.inserts, state.published, state.fit) == (2, None, None)
+        assert store.fits.get(fit.id).version == 1
+        with pytest.raises(NotFound):
+            store.versions.live("m")
+
+    def test_nothing_is_kept_of_a_fit_that_is_over_or_somebody_elses(self, store: Store) -> None:
+        fit = run(store)
+        with pytest.raises(Fenced):
+            store.fits.keep(fit.id, "another token", draft(cut(store, 1)))
+        store.documents.remove("m")
+        store.fits.forget("m")
+        with pytest.raises(Fenced):
+            store.fits.keep(fit.id, fit.token, draft(cut(store, 1)))
+        other = run(store, "other")
+        store.fits.end(other.id, FitState.LOST, None)
+        with pytest.raises(Fenced):
+            store.fits.keep(other.id, other.token, draft(cut(store, 1)))
+        assert store.versions.models() == []
+
     def test_a_cancelled_fit_is_not_published(self, store: Store) -> None:
         fit = run(store)
         store.fits.cancel(fit.id, "enough")
