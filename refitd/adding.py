@@ -10,6 +10,7 @@ from typing import Literal
 
 from refitd import merging
 from refitd.reading import read_documents
+from refitd.signing import judging
 from registry.document import ModelDocument
 from registry.errors import DocumentInvalid, Fault
 from registry.selects import Selects
@@ -69,7 +70,7 @@ def judge(documents: Sequence[RawDocument], trust: Trust, selects: Selects) -> l
     several = len(documents) > 1
     for at, raw in enumerate(documents, 1):
         try:
-            judged.append(check_document(raw, trust, selects))
+            judged.append(check_document(raw, judging(trust), selects))
         except DocumentInvalid as error:
             name = str(raw.get("_id") or f"document {at}")
             faults += [Fault(f"{name}: {one.path}", one.message) if several else one for one in error.faults]

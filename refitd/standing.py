@@ -14,6 +14,7 @@ from typing import Any
 
 from listener.policy import Decision, decide
 from listener.status import invalid_status, is_fresh, model_status
+from refitd.signing import judging
 from registry.document import Gate, ModelDocument
 from registry.errors import DocumentInvalid, Fault, NotFound
 from registry.records import FeedRow, Fit, Pending, Version
@@ -181,7 +182,7 @@ class _Judge:
         if not _was_accepted(parsed, pending, fit):
             from trainers.check import check_document
 
-            return check_document(raw, self._trust, self._selects)
+            return check_document(raw, judging(self._trust), self._selects)
         return parsed
 
 

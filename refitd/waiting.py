@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 from refitd.signals import until
+from refitd.signing import judging
 from refitd.standing import Standing, following, stand
 from registry.errors import DocumentInvalid, Fault, FitError, RefitdError, TimeLimit
 from registry.records import Fit
@@ -74,7 +75,7 @@ class Fresh:
         if time.monotonic() - self._since > _JUDGED_S:
             return True
         try:
-            check_document(one.raw, self._trust, self._store.selects)
+            check_document(one.raw, judging(self._trust), self._store.selects)
         except DocumentInvalid:
             return True
         return False

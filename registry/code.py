@@ -19,7 +19,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +81,8 @@ class Vouching:
 
     key: Key | None = None
     digests: frozenset[str] = frozenset()
+    #: For who only judges documents and has no key to check signatures with: any passes, and no code is loaded.
+    lenient: bool = False
 
     def check(self, form: Mapping[str, Any] | Custom) -> str:
         """The digest of code that may run here; nothing for a `Custom`, which is this process's own.
@@ -95,6 +97,8 @@ class Vouching:
         if digest not in self.digests:
             if signature is None:
                 raise Untrusted(f"{what} is not signed: {HOW_TO_SIGN}")
+            if self.lenient:
+                return digest
             if self.key is None:
                 raise Untrusted(f"{what} can't be checked, since no {KEY_SETTING} is set here: {HOW_TO_SIGN}")
             if not self.key.signed(digest, signature):
@@ -128,7 +132,7 @@ class CodeLoader:
         """
         if isinstance(form, Custom):
             return form.value
-        digest = self.vouching.check(form)
+        digest = replace(self.vouching, lenient=False).check(form)
         made_by = form.get("python")
         if made_by != _python():
             raise Untrusted(

@@ -7,7 +7,7 @@ import os
 import secrets
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,11 @@ def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: b
             FitReport(store, fit, document.timeout, watch) as report,
             captured(report.line) if capture else nullcontext(),
         ):
-            draft = _Run(order, store, document, report).draft()
-        return store.fits.publish(fit.id, fit.token, draft)
+            run = _Run(order, store, document, report)
+            draft = run.draft()
+        version = store.fits.publish(fit.id, fit.token, draft)
+        run.forget_checkpoints()
+        return version
     except (Fenced, DatastoreUnavailable):
         raise
     except RefitdError as error:
@@ -129,6 +132,7 @@ class _Run:
     def __init__(self, order: FitOrder, store: Store, document: ModelDocument, report: FitReport) -> None:
         self._order, self._store, self._document, self._report = order, store, document, report
         self._trainer: Trainer = trainer(document.trainer)
+        self._checkpoints: FitCheckpoints | None = None
 
     def draft(self) -> VersionDraft:
         """Load, fit, evaluate, save, upload."""
@@ -136,13 +140,13 @@ class _Run:
         with report.stage("load"):
             read = self._load()
             report.line(f"loaded {read.train.num_rows} rows to train on" + _beside(read.held))
-        checkpoints = FitCheckpoints(self._store, self._order.fit, read.digest, report.note)
+        checkpoints = self._checkpoints = FitCheckpoints(self._store, self._order.fit, read.digest, report.note)
         try:
             with report.stage("fit"):
                 fitted = self._trainer.fit(self._training(read, checkpoints))
         except Interrupted as interrupted:
             self._keep(interrupted.fitted, read)
-            checkpoints.forget()
+            self.forget_checkpoints()
             raise interrupted.__cause__ or Cancelled("cancelled") from None
         with report.stage("evaluate"):
             metrics = self._evaluate(fitted, read.held)
@@ -150,8 +154,13 @@ class _Run:
             data = self._trainer.save(fitted)
         with report.stage("upload"):
             digest = self._store.artifacts.put(data)
-            checkpoints.forget()
         return self._describe(digest, read, fitted, metrics, self._gate(metrics))
+
+    def forget_checkpoints(self) -> None:
+        """The fit is over: nobody goes on from them."""
+        if self._checkpoints is not None:
+            with suppress(DatastoreUnavailable):  # then `gc` clears them away
+                self._checkpoints.forget()
 
     def _training(self, read: _Read, checkpoints: FitCheckpoints) -> Training:
         trust = self._order.trust

@@ -39,12 +39,7 @@ class LoadedModel:
             Untrusted: it holds files that it should not.
             FileExistsError: the folder is there, and not empty.
         """
-        place = Path(folder)
-        if place.exists() and any(place.iterdir()):
-            raise FileExistsError(f"{place} is not empty: give a new folder")
-        place.mkdir(parents=True, exist_ok=True)
-        self.trainer.unpack(self.data, place)
-        return sorted(path.name for path in place.iterdir())
+        return _unpacked(self.trainer, self.data, Path(folder))
 
     def predict(self, rows: Any) -> Any:
         """Predictions for rows as `trainers.trainer.Trainer.predict` takes them."""
@@ -64,3 +59,17 @@ def load_version(store: Store, version: Version, trust: Trust) -> LoadedModel:
     data = store.artifacts.get(version.draft.digest)
     code = CodeLoader(trust.vouching, store.artifacts)
     return LoadedModel(version, document, kind.load(data, document, trust, code), kind, data)
+
+
+def export_version(store: Store, version: Version, folder: Path) -> list[str]:
+    """`LoadedModel.export` of a version that is not loaded: nothing of it runs."""
+    kind = trainer(ModelDocument.parse(version.document).trainer)
+    return _unpacked(kind, store.artifacts.get(version.draft.digest), folder)
+
+
+def _unpacked(kind: Trainer, data: bytes, folder: Path) -> list[str]:
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    kind.unpack(data, folder)
+    return sorted(path.name for path in folder.iterdir())

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from trainers.trainer import Report
 
 _EVERY_S: Final = 0.1
+#: A line of the log this often: a long fit would else fill it.
+_LINE_EVERY_S: Final = 5.0
 _WARNINGS_TOLD: Final = 20
 
 
@@ -23,7 +25,7 @@ class Pace:
         #: The step that this attempt began at: what was done before says nothing of its speed.
         self.began_at = 0
         self._report, self._steps, self._epochs = report, steps, epochs
-        self._begin = self._told = time.perf_counter()
+        self._begin = self._told = self._logged = time.perf_counter()
 
     def due(self) -> bool:
         """Whether it is time to tell again."""
@@ -54,7 +56,12 @@ class Pace:
             "eta_s": rest,
         }
         figures |= {f"val_{name}": value for name, value in place.values.items()}
-        self._report.progress(place.step / self._steps, f"epoch {max(1, epoch)}/{self._epochs}{shown}", **figures)
+        message = f"epoch {max(1, epoch)}/{self._epochs}{shown}"
+        if now - self._logged >= _LINE_EVERY_S or place.step >= self._steps:
+            self._logged = now
+            judged = "".join(f", {name} {value:.4g}" for name, value in place.values.items())
+            self._report.line(f"{message}{judged}, {self.rows / elapsed:,.0f} samples/s")
+        self._report.progress(place.step / self._steps, message, **figures)
 
 
 @contextmanager

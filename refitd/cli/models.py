@@ -78,10 +78,19 @@ def status(app: App, names: Sequence[str]) -> None:
 
 def _status_cells(one: Standing) -> Sequence[Any]:
     metric = f"{one.metric[0]} {one.metric[1]:.4f}" if one.metric else None
-    why = (one.error or "").strip().splitlines()[:1] if one.wrong else [one.status.get("reason")]
+    why = (one.error or "").strip().splitlines()[:1] if one.wrong else [_doing(one) or one.status.get("reason")]
     rows = one.live.draft.rows if one.live else None
     live = one.live.number if one.live else None
     return one.model, one.state, live, one.pending.outstanding.total, metric, rows, *(why or [None])
+
+
+def _doing(one: Standing) -> str | None:
+    """How far the fit under way is."""
+    if one.fit is None or one.fit.state.ended:
+        return None
+    from refitd.cli.history import how_far
+
+    return how_far(one.fit) or None
 
 
 @command("show")

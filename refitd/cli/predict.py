@@ -49,13 +49,13 @@ def export(app: App, model: str, folder: str, version: int | None) -> None:
     module, a file for skops.
     """
     from refitd.standing import document
-    from trainers.predict import load_version
+    from trainers.predict import export_version
 
     store = app.store
     document(store, model)
     found = store.versions.get(model, version) if version else store.versions.live(model)
     try:
-        files = load_version(store, found, app.trust).export(folder)
+        files = export_version(store, found, Path(folder))
     except OSError as error:
         raise click.UsageError(f"{folder} can't be written: {error}") from None
     said = {"model": model, "version": found.number, "folder": folder, "files": files}

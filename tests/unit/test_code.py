@@ -118,6 +118,16 @@ def test_a_worker_gets_no_key_and_runs_what_was_checked(shelf: Checked) -> None:
         CodeLoader(trust.vouching, shelf).load(document["fit_kwargs"]["loss"])
 
 
+def test_who_only_judges_loads_nothing(shelf: Checked) -> None:
+    form = shelf.signed(Custom(len), KEY)
+    lenient = Vouching(Key(b"another"), lenient=True)
+    assert lenient.check(form) == form["code"]
+    with pytest.raises(Untrusted, match="is not signed"):
+        lenient.check(changed(form, signature=None))
+    with pytest.raises(Untrusted, match="another key"):
+        CodeLoader(lenient, shelf).load(form)
+
+
 def test_a_key_shows_nothing_of_itself() -> None:
     assert "operator" not in f"{KEY} {Vouching(KEY)} {Trust(vouching=SIGNED)}"
 
