@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import skops.io
 from pymongo.database import Database as MongoDatabase
 from sklearn.svm import SVC
 
@@ -274,6 +275,36 @@ def test_predict(db: refitd.Database, command: Command, tmp_path: Path, monkeypa
     assert "no row has a field `age`" in asked(command, "predict", "churn", "rows", code=1)["error"]
     assert "can't be read" in asked(command, "predict", "churn", "none", code=2)["error"]
     assert "has no version 2" in asked(command, "predict", "churn", "rows", "--version", "2", code=1)["error"]
+
+
+def test_export(db: refitd.Database, command: Command, tmp_path: Path) -> None:
+    fit(db)
+    said = asked(command, "export", "churn", "out")
+    assert said == {"model": "churn", "version": 1, "folder": "out", "files": ["model.skops"]}
+    assert hasattr(skops.io.load(tmp_path / "out" / "model.skops", trusted=[]), "predict")
+    assert "is not empty" in asked(command, "export", "churn", "out", code=2)["error"]
+    assert "has no version 9" in asked(command, "export", "churn", "other", "--version", "9", code=1)["error"]
+    assert not (tmp_path / "other").exists()
+
+
+def test_cancel_where_there_is_nothing_to_cancel(db: refitd.Database, command: Command) -> None:
+    fit(db)
+    assert "has no fit under way" in asked(command, "cancel", "churn", code=1)["error"]
+    assert "no model" in asked(command, "cancel", "chrun", code=1)["error"]
+
+
+def test_gc_keeps_the_code_that_is_needed(
+    db: refitd.Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    model = refitd.Module("coded", torch.nn.Linear(1, 1), preprocess=lambda x: torch.tensor([float(x)]))
+    rows = refitd.Collection("customers").find({})
+    with pytest.warns(UserWarning, match="this process may fit it"):
+        model.fit(X="age", y="income", select=rows, db=db, max_epochs=1)
+    db.store.documents.change("coded", {"object": {"class": "torch.nn.Linear", "params": [1, 1]}})
+    asked(command, "gc")
+    assert db.load("coded", 1).predict([20]).shape == (1,)
 
 
 def test_rm_and_gc(db: refitd.Database, command: Command) -> None:
