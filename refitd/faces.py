@@ -6,6 +6,7 @@ Code of the user's own (a module with its weights, a lambda) is stored and signe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refitd.model import Model, name_and_object, name_of
@@ -118,7 +119,8 @@ class Pipeline(_OfFramework):
 
         Args:
             task: `text-classification`, `sentiment-analysis`, `token-classification`, `text-generation`, …
-            model: a directory that `save_pretrained` made, or a name on the hub; the task's own default without it.
+            model: a directory that `save_pretrained` made, which workers must find under the same path, or a name on
+                the hub; the task's own default without it.
             revision: of the hub's model.
             tokenizer: another one than the model's own.
             max_length: tokens of a text that count; the rest is cut off.
@@ -129,9 +131,9 @@ class Pipeline(_OfFramework):
 
         if len(args) > 1 or (args and not isinstance(args[0], str)):
             raise TypeError("write Pipeline(task=…) or Pipeline(name, task=…)")
-        settings = {"revision": revision, "tokenizer": tokenizer, "max_length": max_length, "lora": lora}
+        settings = {"revision": revision, "tokenizer": _placed(tokenizer), "max_length": max_length, "lora": lora}
         ordered = None if labels is None else tuple(labels)
-        what = PipelineObject(task=task, model=model, labels=ordered, **settings)
+        what = PipelineObject(task=task, model=_placed(model), labels=ordered, **settings)
         super().__init__(name=name or (args[0] if args else None), object=what, **fields)
 
     def _judged_trainer(self) -> str:
@@ -142,3 +144,10 @@ class Pipeline(_OfFramework):
         if not task:
             raise TypeError("a Pipeline without a name needs a task: Pipeline(task='sentiment-analysis')")
         return str(task)
+
+
+def _placed(model: Any) -> Any:
+    """A directory by its whole path: a worker's current folder is another one. Anything else as it is."""
+    if isinstance(model, str | Path) and Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser().resolve())
+    return str(model) if isinstance(model, Path) else model
