@@ -17,9 +17,8 @@ from registry.mongo.orphans import end_orphans
 from registry.mongo.publish import keep, publish
 from registry.mongo.rows import fit_of, pending_of, row_of
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
-from registry.redaction import redact
+from registry.redaction import redact, shortened
 
-_ERROR_CHARACTERS = 4000
 _ACTIVE = [str(state) for state in FitState if not state.ended]
 
 
@@ -197,14 +196,6 @@ class MongoFits:
         """Log lines with a number above `after`, in order: number, time, text."""
         found = self._logs.find({"fit": fit, "n": {"$gt": after}}).sort("n")
         return [(row["n"], row["at"], row["line"]) for row in found]
-
-
-def shortened(text: str) -> str:
-    """Its beginning and its end: an error can be as long as the data, and has to fit into a row."""
-    if len(text) <= _ERROR_CHARACTERS:
-        return text
-    half = _ERROR_CHARACTERS // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
 
 
 def _after_failure(fit: Row, error: str | None) -> list[Row]:

@@ -17,9 +17,8 @@ from registry.postgres.rows import fit_of, jsonb, listed, pending_of, row_of, te
 from registry.postgres.schema import sweep
 from registry.postgres.session import Row, Session
 from registry.records import Counts, Delta, Fit, FitState, Pending, Version, VersionDraft, sources
-from registry.redaction import redact
+from registry.redaction import redact, shortened
 
-_ERROR_CHARACTERS = 4000
 _SWEEP_EVERY_S = 3600.0
 _SELECT = f"SELECT {listed(Fit)} FROM refitd.fits"
 _UNDER_WAY = "state IN ('queued', 'running')"
@@ -205,14 +204,6 @@ class PostgresFits:
 
     def _is_mine(self, fit: str, token: str) -> bool:
         return self._connection.row("SELECT 1 FROM refitd.fits WHERE id = %s AND token = %s", (fit, token)) is not None
-
-
-def shortened(error: str) -> str:
-    """Its beginning and its end: an error can be as long as the data, and has to fit into a row."""
-    if len(error) <= _ERROR_CHARACTERS:
-        return error
-    half = _ERROR_CHARACTERS // 2
-    return f"{error[:half]}\n… {len(error) - 2 * half} characters left out …\n{error[-half:]}"
 
 
 def _started(session: Session, fit: Fit, under_way: str) -> Fit:
