@@ -59,8 +59,8 @@ def judge(fit: Fit, *, ours: bool, owner_dead: bool, now: datetime, asked: datet
 
 
 def _stops_by_itself(fit: Fit) -> bool:
-    """Whether its trainer hears of a cancel, and may have something to keep: one that tells its steps does."""
-    return fit.state is FitState.RUNNING and fit.progress.get("step") is not None
+    """Whether its trainer hears of a cancel, and may have something to keep: scikit-learn's doesn't listen."""
+    return fit.state is FitState.RUNNING and fit.document.get("trainer") != "sklearn"
 
 
 def _timeout(fit: Fit) -> float:

@@ -174,6 +174,7 @@ class Reconciler:
             return None
         reason = {"kind": decision.kind, **state.outstanding.as_dict(), "why": decision.why}
         draft = new_fit(self._store, document, entry.raw, reason, self._owner, bound=self._executor.bound)
+        order = self._order.carrying(draft)  # before the claim: what goes wrong here must not hold the model up
         try:
             fit = self._store.fits.start(replace(draft, next_due=next_schedule(document, now)))
         except FitBusy:  # a fit() of somebody's; whether it ends well or not, nothing else tells us
@@ -181,7 +182,7 @@ class Reconciler:
             return None
         log.info("fit", model=fit.model, fit=fit.id, why=decision.why, attempt=fit.attempt)
         try:
-            self._executor.start(self._order.carrying(fit), lambda id_, error: self.ended(id_, fit.model, error))
+            self._executor.start(replace(order, fit=fit), lambda id_, error: self.ended(id_, fit.model, error))
         except WorkerLost as error:
             self._store.fits.end(fit.id, FitState.FAILED, str(error))
             self.look([entry.name])

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from registry.code import code_forms
 from registry.errors import NotFound
 from registry.store import Store
+from trainers.checkpoints import kept_by
+
+#: Among so many of the newest fits, lost ones may be gone on with.
+_RECENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,10 @@ def _old_versions(store: Store, model: str, keep: int | None) -> tuple[int, ...]
 
 
 def _needed(store: Store, going: set[tuple[str, int]]) -> set[str]:
-    """Digests of what stays: artifacts of versions, and the code that those and the documents name."""
+    """Digests of what stays: artifacts of versions, the code that those and the documents name, and the checkpoints of
+    fits that were lost lately."""
     needed = {str(form["code"]) for raw in store.documents.all() for form in code_forms(raw)}
+    needed |= {str(kept["digest"]) for fit in store.fits.recent(limit=_RECENT) if (kept := kept_by(fit))}
     for model in store.versions.models():
         for version in store.versions.of(model):
             if (model, version.number) not in going:

@@ -24,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from refitd.signing import read_key
+from refitd.signing import checked_key, read_key
 from registry.code import Key, Vouching
 from registry.durations import Duration
 from registry.errors import SettingsInvalid
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
             SettingsInvalid: its file can't be read, or holds none.
         """
         if self.signing_key is not None:
-            return Key(self.signing_key.get_secret_value().encode())
+            return checked_key(self.signing_key.get_secret_value().encode(), "signing_key")
         return None if self.signing_key_file is None else read_key(self.signing_key_file)
 
     def need_datastore(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import warnings
@@ -15,6 +16,8 @@ from registry.code import HOW_TO_SIGN, KEY_SETTING, Custom, Key, Vouching, writt
 from registry.errors import SettingsInvalid, Untrusted
 from registry.trust import Trust
 
+_LEAST_KEY = 16
+
 
 def read_key(path: Path) -> Key:
     """The key that a file holds. Raises `SettingsInvalid`: it can't be read, or is empty."""
@@ -22,19 +25,30 @@ def read_key(path: Path) -> Key:
         secret = path.read_bytes().strip()
     except OSError as error:
         raise SettingsInvalid(f"the signing key's file {path} can't be read: {error.strerror}") from None
-    if not secret:
-        raise SettingsInvalid(f"the signing key's file {path} is empty: write a long random text into it")
+    return checked_key(secret, f"the signing key's file {path}")
+
+
+def checked_key(secret: bytes, what: str) -> Key:
+    """The key. Raises `SettingsInvalid`: so short that who sees a signature could guess it."""
+    secret = secret.strip()
+    if len(secret) < _LEAST_KEY:
+        raise SettingsInvalid(
+            f"{what} holds {len(secret)} characters, and a signing key has {_LEAST_KEY} at least: "
+            "`openssl rand -hex 32` makes a good one"
+        )
     return Key(secret)
 
 
 def kept_key(path: Path) -> Path:
     """A file with a key of this place's own, made where there is none; readable by its owner alone."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return path
-    with os.fdopen(file, "w") as out:
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")  # whole or not at all, whenever this is killed
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         out.write(secrets.token_hex(32))
+    with contextlib.suppress(FileExistsError):
+        os.link(new, path)
+    new.unlink()
     return path
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hmac
 import io
 import re
+import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Key:
 
     def signed(self, digest: str, signature: str) -> bool:
         """Whether that is its signature. Takes the same time for every wrong one."""
-        return hmac.compare_digest(self.sign(digest), signature)
+        return hmac.compare_digest(self.sign(digest).encode(), signature.encode(errors="surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,9 @@ def _own_module(value: Any) -> Any:
     if module is None or file is None or module.__name__ == "__main__":
         return None
     paths = sysconfig.get_paths()
-    installed = any(Path(file).is_relative_to(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return None if installed else module
+    places = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {*site.getsitepackages(), site.getusersitepackages()}
+    return None if any(Path(file).is_relative_to(place) for place in places) else module
 
 
 def _unpickled(data: bytes, name: str) -> Any:

@@ -43,7 +43,8 @@ class Trust:
 
     def travelling(self, document: Mapping[str, Any]) -> Self:
         """What a worker needs for this model document: the signing key stays here."""
-        return replace(self, vouching=self.vouching.passing_on(code_forms(document)))
+        parts = [document.get("object"), document.get("fit_kwargs")]
+        return replace(self, vouching=self.vouching.passing_on(code_forms(parts)))
 
     def covers(self, dotted: str) -> bool:
         """Whether `dotted` is one of the prefixes or lies under one."""

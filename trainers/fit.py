@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
 from registry.code import CodeLoader
 from registry.document import Gate, ModelDocument, Validation
-from registry.errors import Cancelled, DatastoreUnavailable, Fenced, FitError, NoRows, NotFound, RefitdError, Untrusted
+from registry.errors import (
+    Cancelled,
+    DatastoreUnavailable,
+    Fenced,
+    FitError,
+    NotFound,
+    RefitdError,
+    TrainingFailed,
+    Untrusted,
+)
 from registry.records import Counts, Fit, FitState, Version, VersionDraft
 from registry.store import Store
 from registry.stores import open_store
 from trainers.capture import captured
 from trainers.catalog import trainer
 from trainers.checkpoints import FitCheckpoints
-from trainers.evaluation import Decision, gate, split
+from trainers.evaluation import Decision, gate
 from trainers.executor import FitOrder
+from trainers.loading import Read, load
 from trainers.predict import load_version
-from trainers.readers import open_reader
 from trainers.report import FitReport, Watch
-from trainers.rows import Cut
-from trainers.spool import Rows, spooled
+from trainers.spool import Rows
 from trainers.trainer import Fitted, Interrupted, Trainer, Training
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-#: A read that outlives the datastore's snapshot history is begun again with a fresh cut, this often.
-_READS = 3
+    pass
 
 
 def new_fit(
@@ -87,7 +90,7 @@ def run_fit(
 
 
 def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: bool) -> Version:
-    fit = order.fit
+    fit, run = order.fit, None
     try:
         document = ModelDocument.parse(fit.document)
         with (
@@ -97,33 +100,24 @@ def _run_and_tell(order: FitOrder, store: Store, watch: Watch | None, capture: b
             run = _Run(order, store, document, report)
             draft = run.draft()
         version = store.fits.publish(fit.id, fit.token, draft)
-        run.forget_checkpoints()
-        return version
     except (Fenced, DatastoreUnavailable):
         raise
     except RefitdError as error:
         state = FitState.CANCELLED if isinstance(error, Cancelled) else FitState.FAILED
-        store.fits.end(fit.id, state, str(error), token=fit.token)
+        _end(store, fit, state, str(error), run)
         raise
     except Exception as error:  # the edge of a fit: whatever broke becomes its status, and a retry
         text = "".join(traceback.format_exception(error)[-3:]).strip()
-        store.fits.end(fit.id, FitState.FAILED, f"{type(error).__name__}: {error}\n{text}", token=fit.token)
+        _end(store, fit, FitState.FAILED, f"{type(error).__name__}: {error}\n{text}", run)
         raise FitError(str(error)) from error
+    run.forget_checkpoints()
+    return version
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """The rows of one cut, parted into those to train on and those to judge on."""
-
-    stamp: Any
-    train: Rows
-    held: Rows | None
-    digest: str
-
-    @property
-    def count(self) -> int:
-        """Of all rows."""
-        return self.train.num_rows + (self.held.num_rows if self.held is not None else 0)
+def _end(store: Store, fit: Fit, state: FitState, error: str, run: _Run | None) -> None:
+    store.fits.end(fit.id, state, error, token=fit.token)
+    if run is not None:
+        run.forget_checkpoints()
 
 
 class _Run:
@@ -138,31 +132,47 @@ class _Run:
         """Load, fit, evaluate, save, upload."""
         report = self._report
         with report.stage("load"):
-            read = self._load()
+            read = load(self._store, self._trainer, self._document, self._order.fit.need, report)
             report.line(f"loaded {read.train.num_rows} rows to train on" + _beside(read.held))
-        checkpoints = self._checkpoints = FitCheckpoints(self._store, self._order.fit, read.digest, report.note)
+        fitted = self._fitted(read)
+        try:
+            with report.stage("evaluate"):
+                metrics = self._evaluate(fitted, read.held)
+            with report.stage("save"):
+                data = self._trainer.save(fitted)
+            with report.stage("upload"):
+                digest = self._store.artifacts.put(data)
+        except Cancelled:
+            self._keep(fitted, read)
+            raise
+        return self._describe(digest, read, fitted, metrics, self._gate(metrics))
+
+    def _fitted(self, read: Read) -> Fitted:
+        """Trained; once more from the beginning, where what an earlier attempt left is of no use."""
+        report, (number, start) = self._report, self._start()
+        checkpoints = self._checkpoints = FitCheckpoints(
+            self._store, self._order.fit, read.digest, report.note, report.line, number
+        )
+        training = self._training(read, checkpoints, start)
         try:
             with report.stage("fit"):
-                fitted = self._trainer.fit(self._training(read, checkpoints))
+                try:
+                    return self._trainer.fit(training)
+                except TrainingFailed as error:
+                    if not checkpoints.refuse():
+                        raise
+                    report.line(f"going on from a checkpoint failed, so beginning anew: {error}")
+                    return self._trainer.fit(training)
         except Interrupted as interrupted:
             self._keep(interrupted.fitted, read)
-            self.forget_checkpoints()
             raise interrupted.__cause__ or Cancelled("cancelled") from None
-        with report.stage("evaluate"):
-            metrics = self._evaluate(fitted, read.held)
-        with report.stage("save"):
-            data = self._trainer.save(fitted)
-        with report.stage("upload"):
-            digest = self._store.artifacts.put(data)
-        return self._describe(digest, read, fitted, metrics, self._gate(metrics))
 
     def forget_checkpoints(self) -> None:
         """The fit is over: nobody goes on from them."""
         if self._checkpoints is not None:
-            with suppress(DatastoreUnavailable):  # then `gc` clears them away
-                self._checkpoints.forget()
+            self._checkpoints.forget()
 
-    def _training(self, read: _Read, checkpoints: FitCheckpoints) -> Training:
+    def _training(self, read: Read, checkpoints: FitCheckpoints, start: Fitted | None) -> Training:
         trust = self._order.trust
         return Training(
             document=self._document,
@@ -172,77 +182,40 @@ class _Run:
             code=CodeLoader(trust.vouching, self._store.artifacts),
             report=self._report,
             checkpoints=checkpoints,
-            start=self._start(),
+            start=start,
         )
 
-    def _start(self) -> Fitted | None:
-        """The live version, where the document says to go on from it, and it is of the same object."""
+    def _start(self) -> tuple[int | None, Fitted | None]:
+        """The live version and its number, where the document says to go on from it, and it is of the same object."""
         if self._document.retrain.start_from == "scratch":
-            return None
+            return None, None
         try:
             live = self._store.versions.live(self._document.id)
         except NotFound:
             self._report.line("there is no live version to start from: starting from scratch")
-            return None
+            return None, None
         if live.document.get("object") != self._order.fit.document.get("object"):
             self._report.line(f"the live version {live.number} is of another `object`: starting from scratch")
-            return None
+            return None, None
         try:
             fitted = load_version(self._store, live, self._order.trust).fitted
         except (NotFound, Untrusted) as error:
             self._report.line(f"the live version {live.number} can't be loaded, so starting from scratch: {error}")
-            return None
+            return None, None
         self._report.line(f"starting from version {live.number}")
-        return fitted
+        return live.number, fitted
 
-    def _keep(self, fitted: Fitted, read: _Read) -> None:
+    def _keep(self, fitted: Fitted, read: Read) -> None:
         """What a cancelled fit has to show becomes a version that is live for nobody, unless somebody pins it."""
         decision = Decision(False, "its fit was cancelled: this is the best that it had by then")
         try:
             digest = self._store.artifacts.put(self._trainer.save(fitted))
             draft = self._describe(digest, read, fitted, {}, decision)
             version = self._store.fits.keep(self._order.fit.id, self._order.fit.token, draft)
-        except RefitdError as error:
+        except (RefitdError, OSError) as error:
             self._report.line(f"what was trained so far could not be kept: {error}")
         else:
             self._report.line(f"what was trained so far is version {version.number}, which is not live")
-
-    def _load(self) -> _Read:
-        for attempt in range(_READS):
-            try:
-                return self._load_once()
-            except DatastoreUnavailable:
-                if attempt == _READS - 1:
-                    raise
-                self._report.line("the datastore gave the rows up half way; reading them again from a fresh cut")
-        raise AssertionError("unreachable")
-
-    def _load_once(self) -> _Read:
-        document, validation = self._document, self._document.validation
-        with open_reader(self._store) as reader, reader.cut(self._order.fit.need) as cut:
-            rows = self._rows(cut, document.training_select, "training_select")
-            if validation is None:
-                return _Read(cut.stamp, rows, None, rows.digest())
-            if validation.select is not None:
-                held = self._rows(cut, validation.select, "validation.select")
-                both = hashlib.sha256(f"{rows.digest()} {held.digest()}".encode()).hexdigest()
-                return _Read(cut.stamp, rows, held, both)
-            train, judged = split(rows.keys(), validation.split or 0.0)
-            return _Read(cut.stamp, rows.choose(train), rows.choose(judged), rows.digest())
-
-    def _rows(self, cut: Cut, select: Any, path: str) -> Rows:
-        batches = cut.rows(select, self._trainer.fields(self._document))
-        rows = spooled(self._counted(batches))
-        if not rows.num_rows:
-            raise NoRows(f"{path} finds no rows to train on; it is fitted when matching rows come")
-        return rows
-
-    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        count = 0
-        for batch in batches:
-            count += batch.num_rows
-            self._report.progress(None, f"{count} rows")
-            yield batch
 
     def _evaluate(self, fitted: Fitted, held: Rows | None) -> dict[str, float]:
         if held is None or self._document.validation is None:
@@ -257,7 +230,7 @@ class _Run:
         return decision
 
     def _describe(
-        self, digest: str, read: _Read, fitted: Fitted, metrics: Mapping[str, float], decision: Decision
+        self, digest: str, read: Read, fitted: Fitted, metrics: Mapping[str, float], decision: Decision
     ) -> VersionDraft:
         return VersionDraft(
             digest=digest,

@@ -32,7 +32,7 @@ class FitReport:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.Lock()
         self._lines: list[str] = []
         self._state: dict[str, Any] = {"stage": "starting", "fraction": None, "message": ""}
         self._notes: dict[str, Any] = {}
@@ -73,12 +73,15 @@ class FitReport:
 
         Raises:
             Fenced: it is somebody else's turn.
+            DatastoreUnavailable: it may stand there or not.
         """
         self._notes = {**self._notes, **what}
         self._set(self._state["stage"], self._state["fraction"], self._state["message"], self._figures)
-        self._tell()
+        told = self._tell()
         if self._fenced:
             raise self._fenced
+        if not told:
+            raise DatastoreUnavailable("the registry did not answer")
 
     def line(self, text: str) -> None:
         """Log a line of the fit."""
@@ -112,7 +115,12 @@ class FitReport:
         while not self._stop.wait(BEAT_S):
             self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self) -> bool:
+        """Whether the registry heard it."""
+        with self._telling:  # one at a time: an older state must not come after a newer one
+            return self._told()
+
+    def _told(self) -> bool:
         with self._lock:
             state, lines, self._lines = dict(self._state), self._lines, []
         try:
@@ -122,6 +130,9 @@ class FitReport:
             self._ended = self._store.fits.beat(self._fit.id, self._fit.token, state, lines) or self._ended
         except Fenced as error:
             self._fenced = error
+            return False
         except DatastoreUnavailable:
             with self._lock:  # kept for the next beat; a fit that can't beat for long is given up by the reaper
                 self._lines = (lines + self._lines)[-_LINES_KEPT:]
+            return False
+        return True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import pyarrow as pa
 
-from trainers.spool import MEMORY
+from trainers.spool import MEMORY, write_all
 
 #: Gives an array back.
 Kept = Callable[[], pa.Array]
@@ -33,11 +33,21 @@ class Scratch:
         file, begin = self._file, self._file.tell()
         batch = pa.record_batch([array], names=["kept"])
         message = batch.serialize()
-        file.write(message)
+        write_all(file, message)
         schema, size = batch.schema, message.size
 
         def read() -> pa.Array:
-            data = pa.py_buffer(os.pread(file.fileno(), size, begin))
-            return pa.ipc.read_record_batch(data, schema).column(0)
+            data = b"".join(_read(file.fileno(), size, begin))
+            return pa.ipc.read_record_batch(pa.py_buffer(data), schema).column(0)
 
         return read
+
+
+def _read(file: int, size: int, begin: int) -> Iterator[bytes]:
+    """One call reads 2 GiB at most."""
+    while size:
+        part = os.pread(file, size, begin)
+        if not part:
+            raise OSError(f"{size} bytes are missing from a temporary file")
+        yield part
+        size, begin = size - len(part), begin + len(part)

@@ -237,7 +237,14 @@ class _Spool:
     def _write(self, message: pa.Buffer) -> None:
         assert self._file is not None
         self._places.append((self._file.tell(), message.size))
-        self._file.write(message)
+        write_all(self._file, message)
+
+
+def write_all(file: IO[bytes], data: pa.Buffer) -> None:
+    """Write all of it: an unbuffered file takes what fits. Raises OSError: the disk is full."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) or 0 :]
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:

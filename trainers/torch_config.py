@@ -29,7 +29,7 @@
 | `pin_memory_device` | "" | as in PyTorch's DataLoader |
 | `prefetch_factor` | 2 with workers | as in PyTorch's DataLoader |
 | `persistent_workers` | true | whether these processes stay from epoch to epoch |
-| `multiprocessing_context` | the system's | `fork`, `spawn` or `forkserver` |
+| `multiprocessing_context` | `fork` | others can't share rows that lie in a file |
 | `timeout` | 0 | seconds to wait for a batch of a worker |
 | `in_order` | true | as in PyTorch's DataLoader |
 | `loader_kwargs` | `{}` | SuperDuperDB's name for the DataLoader's keywords together |
@@ -123,7 +123,7 @@ class TorchConfig(BaseModel):
     pin_memory_device: StrictStr = ""
     prefetch_factor: Count | None = None
     persistent_workers: StrictBool | None = None
-    multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
+    multiprocessing_context: Literal["fork"] | None = None
     timeout: Annotated[float, Field(ge=0)] = 0
     in_order: StrictBool = True
     seed: Zero = 0

@@ -244,7 +244,7 @@ def _fitted(training: Training, plan: Plan, loop: Loop) -> FittedModule:
     }
     if target.classes and len(target.classes) <= MANY:
         detail["classes"] = list(target.classes)
-    if place.best is not None:
+    if place.best is not None and plan.config.no_improve_then_stop is not None:
         detail["best_step"] = place.best_step
     if loop.stopped:
         detail["stopped"] = loop.stopped

@@ -21,6 +21,7 @@ from registry.code import CodeLoader, is_code
 from registry.errors import DocumentInvalid, Fault, TrainingFailed, Untrusted
 from registry.nearest import nearest
 from registry.trust import Trust
+from trainers.torch_effort import Effort, TooLarge
 
 MAX_DEPTH: Final = 64
 _KEYS: Final = ("class", "params", "args")
@@ -175,8 +176,12 @@ class Forms:
         if self.code is None and not _torch_s(cls):
             return nn.Identity()  # an operator's class is built when there is something to fit
         try:
-            with torch.device("meta" if self.code is None else "cpu"):
+            if self.code is not None:
                 return cls(*args, **params)
+            with torch.device("meta"), Effort():
+                return cls(*args, **params)
+        except TooLarge:
+            return nn.Identity()  # too much to build for a look: what is wrong with it, the fit will say
         except Exception as error:  # noqa: BLE001 - a class may raise anything
             self.say(f"{path}.params", f"{cls.__name__} refuses them: {type(error).__name__}: {error}")
             return None

@@ -87,7 +87,8 @@ class Loop:
         while self.place.step < self.steps and not self.stopped:
             self._epoch()
         self._look()
-        self.settle()
+        if self.config.no_improve_then_stop is not None:
+            self.settle()
         self._pace.tell(self.place, force=True)
 
     def settle(self) -> None:
@@ -216,8 +217,8 @@ class Loop:
     def _improve(self, values: dict[str, float]) -> None:
         """Remember the best weights, and stop when they have been the best for long."""
         patience, watched, place = self.config.no_improve_then_stop, self.config.watched, self.place
-        if patience is None:
-            return
+        if patience is None and (self.judge is None or watched not in values):
+            return  # the best is wanted only where somebody cancels, and told only where rows are held out
         if watched not in values:
             raise TrainingFailed(f"`watch` is {watched}, which no validation computes: {', '.join(values)}")
         score = -values["loss"] if watched == "loss" else values[watched]
@@ -226,7 +227,7 @@ class Loop:
             self._best = weights_of(self.machine.bare)
             return
         place.misses += 1
-        if place.misses >= patience:
+        if patience is not None and place.misses >= patience:
             self.stopped = f"no better {watched} in {patience} validations"
 
     def _keep(self) -> None:

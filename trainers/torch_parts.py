@@ -198,12 +198,12 @@ def faults_of(config: TorchConfig, trust: Trust) -> list[Fault]:
     if not faults and parts.optimizer.name:
         try:
             optimizer = make_optimizer(parts.optimizer, [nn.Parameter(torch.zeros(1, 1))])
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a wrong value makes PyTorch raise
             return [Fault("fit_kwargs.optimizer_kwargs", f"{parts.optimizer.name} refuses them: {error}")]
         if parts.scheduler and parts.scheduler.name:
             try:
                 make_scheduler(parts.scheduler, optimizer, config, 100, 10)
-            except (TypeError, ValueError, AttributeError) as error:
+            except Exception as error:  # noqa: BLE001 - likewise
                 return [Fault("fit_kwargs.scheduler_kwargs", f"{parts.scheduler.name} refuses them: {error}")]
     return faults
 

@@ -39,6 +39,8 @@ def predict(document: ModelDocument, fitted: FittedModule, rows: Any) -> Any:
     config = parse(document.fit_kwargs)
     device, whole = device_of(config, strict=False), fitted.whole
     table = table_of(rows, fitted.inputs)
+    if not table.num_rows:
+        return [] if whole.postprocess is not None else np.empty(0)
     maker = Maker(fitted.inputs, Target("given"), Steps(preprocess=whole.preprocess))
     module = whole.module.to(device)
     found: list[Any] = []

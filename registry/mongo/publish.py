@@ -41,6 +41,8 @@ def keep(connection: Connection, fit: str, token: str, draft: VersionDraft) -> V
 
     def work(session: ClientSession) -> Row:
         claimed = _claim(connection, session, fit, token, {})
+        if not connection.collection("pending").find_one({"_id": claimed["model"], "fit": fit}, session=session):
+            raise Fenced(f"the fit {fit} was given up: nothing of it is kept")
         before = connection.collection("versions").find_one({"fit": fit}, session=session)
         if before:
             return before

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.document import ModelDocument
-from registry.errors import NotFound
+from registry.errors import DatastoreUnavailable, NotFound
 from registry.owner import this_process
 from registry.records import Fit, FitState
 from registry.store import Store
@@ -44,13 +44,18 @@ def begun(store: Store, **fields: Any) -> Fit:
 
 
 def kept(store: Store, fit: Fit, rows: str = "rows", data: bytes = b"half way") -> FitCheckpoints:
-    checkpoints = FitCheckpoints(store, fit, rows, FitReport(store, fit, 60).note)
+    checkpoints = of(store, fit, rows)
     checkpoints.keep(data)
     return checkpoints
 
 
+def of(store: Store, fit: Fit, rows: str = "rows", start: int | None = None) -> FitCheckpoints:
+    report = FitReport(store, fit, 60)
+    return FitCheckpoints(store, fit, rows, report.note, report.line, start)
+
+
 def last(store: Store, fit: Fit, rows: str = "rows") -> bytes | None:
-    return FitCheckpoints(store, fit, rows, FitReport(store, fit, 60).note).last()
+    return of(store, fit, rows).last()
 
 
 def test_the_next_attempt_goes_on_where_one_was_lost(store: Store) -> None:
@@ -92,7 +97,7 @@ def test_who_goes_on_clears_away_what_it_went_on_from(store: Store) -> None:
     kept(store, first)
     store.fits.end(first.id, FitState.LOST, None)
     second = begun(store)
-    checkpoints = FitCheckpoints(store, second, "rows", FitReport(store, second, 60).note)
+    checkpoints = of(store, second)
     assert checkpoints.last() == b"half way"
     checkpoints.keep(b"further")
     assert [store.artifacts.get(digest) for digest in store.artifacts.all()] == [b"further"]
@@ -107,3 +112,46 @@ def test_one_that_was_cleaned_away_is_none(store: Store) -> None:
     assert last(store, begun(store)) is None
     with pytest.raises(NotFound):
         store.artifacts.get("0" * 64)
+
+
+def test_one_that_began_elsewhere_is_not_gone_on_with(store: Store) -> None:
+    first = begun(store)
+    of(store, first, start=3).keep(b"from version 3")
+    store.fits.end(first.id, FitState.LOST, None)
+    second = begun(store)
+    assert of(store, second, start=4).last() is None
+    assert of(store, second, start=3).last() == b"from version 3"
+
+
+def test_one_of_no_use_is_not_given_again(store: Store) -> None:
+    first = begun(store)
+    kept(store, first)
+    store.fits.end(first.id, FitState.LOST, None)
+    checkpoints = of(store, begun(store))
+    assert checkpoints.last() == b"half way"
+    assert checkpoints.refuse()
+    assert checkpoints.last() is None
+    assert not of(store, begun_again(store)).refuse()
+
+
+def begun_again(store: Store) -> Fit:
+    store.fits.end(store.fits.active()[0].id, FitState.LOST, None)
+    return begun(store)
+
+
+def test_what_can_not_be_kept_does_no_harm(store: Store) -> None:
+    fit = begun(store)
+    report = FitReport(store, fit, 60)
+    lines: list[str] = []
+
+    def away(**_: Any) -> None:
+        raise DatastoreUnavailable("it is away")
+
+    checkpoints = FitCheckpoints(store, fit, "rows", report.note, lines.append)
+    checkpoints.keep(b"the first")
+    failing = FitCheckpoints(store, fit, "rows", away, lines.append)
+    failing.keep(b"the second")
+    assert lines == ["no checkpoint could be kept: it is away"]
+    assert not failing.due()
+    store.fits.end(fit.id, FitState.LOST, None)
+    assert last(store, begun(store)) == b"the first"

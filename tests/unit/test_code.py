@@ -76,6 +76,7 @@ def changed(form: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         (lambda form: changed(form, signature=None), SIGNED, "is not signed"),
         (lambda form: changed(form, signature="00"), SIGNED, "another key, or changed"),
         (lambda form: changed(form, signature=5), SIGNED, "is not signed"),
+        (lambda form: changed(form, signature="é"), SIGNED, "another key, or changed"),
         (lambda form: changed(form, code=digest_of(b"another")), SIGNED, "another key, or changed"),
         (lambda form: changed(form, code="../x"), SIGNED, "must be the SHA-256 digest"),
         (lambda form: changed(form, more=1), SIGNED, "more"),
@@ -84,7 +85,8 @@ def changed(form: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         (lambda form: changed(form, python="2.7"), SIGNED, "was made by Python 2.7"),
     ],
     ids=[
-        "unsigned", "forged", "no text", "other code", "a path", "more", "another key", "no key", "another Python"
+        "unsigned", "forged", "no text", "no hexadecimal", "other code", "a path", "more", "another key", "no key",
+        "another Python",
     ],
 )  # fmt: skip
 def test_whatever_nobody_vouches_for_is_not_touched(
@@ -155,3 +157,8 @@ def test_what_can_not_travel_is_told() -> None:
     lock = threading.Lock()
     with pytest.raises(Untrusted, match=r"<lambda> can't be sent to a worker"):
         pickled(Custom(lambda: lock.locked()))
+
+
+def test_only_parts_that_may_hold_code_are_looked_at(shelf: Checked) -> None:
+    form = shelf.signed(Custom(len), KEY)
+    assert Trust(vouching=SIGNED).travelling({"object": {}, "retrain_now": form}).vouching.digests == frozenset()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from refitd.settings import load_settings, variables
+from refitd.signing import kept_key
+from registry.code import Key
 from registry.errors import SettingsInvalid
 from registry.owner import this_process
 from registry.redaction import redact
@@ -130,3 +132,25 @@ def test_every_setting_says_what_it_means() -> None:
 )  # fmt: skip
 def test_redact(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+def test_a_signing_key_that_could_be_guessed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text(" \n")
+    (tmp_path / "good").write_text(f"{'k' * 16}\n")
+    for given in ({"signing_key": ""}, {"signing_key": "short"}, {"signing_key_file": tmp_path / "key"}):
+        with pytest.raises(SettingsInvalid, match="a signing key has 16 at least"):
+            _ = load_settings(**given).trusted
+    with pytest.raises(SettingsInvalid, match="can't be read"):
+        _ = load_settings(signing_key_file=tmp_path / "none").trusted
+    assert load_settings(signing_key_file=tmp_path / "good").key == Key(b"k" * 16)
+    monkeypatch.setenv("REFITD_SIGNING_KEY", "s" * 20)
+    assert load_settings().key == Key(b"s" * 20)
+    assert "sss" not in f"{load_settings()!r}"
+
+
+def test_a_key_of_this_places_own_is_made_once(tmp_path: Path) -> None:
+    made = kept_key(tmp_path / "signing.key").read_text()
+    assert kept_key(tmp_path / "signing.key").read_text() == made
+    assert len(made) == 64
+    assert (tmp_path / "signing.key").stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["signing.key"]

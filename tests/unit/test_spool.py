@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tests.fixtures.servers import ROOT
 from trainers.rows import KEY
 from trainers.shuffle import batches_in, epoch_batches, epoch_windows
-from trainers.spool import MEMORY, Rows, spooled
+from trainers.spool import MEMORY, Rows, spooled, write_all
 
 
 def table(count: int, width: int = 3) -> pa.Table:
@@ -79,6 +81,16 @@ def test_a_choice_of_rows_is_rows_again(memory: int) -> None:
 def test_a_read_that_gives_nothing_has_no_rows() -> None:
     assert len(spooled([])) == 0
     assert len(spooled(table(0).to_batches())) == 0
+
+
+def test_a_file_that_takes_little_at_a_time_gets_all() -> None:
+    class Reluctant(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:7])
+
+    file = Reluctant()
+    write_all(file, pa.py_buffer(b"x" * 100))
+    assert file.getvalue() == b"x" * 100
 
 
 def test_dictionaries_become_what_they_stand_for() -> None:

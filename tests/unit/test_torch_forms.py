@@ -353,3 +353,13 @@ def test_a_walk_without_a_loader_loads_nothing() -> None:
     forms = Forms(TRUST)
     assert isinstance(forms.module(shelf.signed(Custom(nn.Linear(2, 1))), "object"), nn.Identity)
     assert forms.faults == []
+
+
+def test_what_takes_long_to_build_is_not_built_for_a_look() -> None:
+    """It would hold up whoever reads documents."""
+    params = {"input_size": 1, "hidden_size": 1, "num_layers": 10_000_000}
+    forms = Forms(TRUST)
+    forms.module({"class": "torch.nn.LSTM", "params": params}, "object")
+    assert forms.faults == []
+    forms.module({"class": "torch.nn.LSTM", "params": {**params, "layers": 2}}, "object")
+    assert [fault.path for fault in forms.faults] == ["object.params"]
