@@ -137,7 +137,7 @@ def test_killed_during_a_fit(
     daemon.kill()
     daemon.wait_alone()  # what it had started ends with it
     daemon.start()
-    wait_for(datastore, lambda: entered(tmp_path) == 2, "it was entered again", 12)
+    wait_for(datastore, lambda: entered(tmp_path) == 2, "it was entered again")
     hold.unlink()
     subject.refitted("added")
     fits = datastore.registry.fits()

@@ -70,7 +70,7 @@ def test_faults_of_the_object(said: dict[str, Any], path: str, message: str) -> 
         ({"hub_token": "x"}, "hub_token", "publishes versions itself"),
         ({"report_to": ["wandb"]}, "report_to", "keeps the log itself"),
         ({"do_train": True}, "do_train", "a fit trains"),
-        ({"deepspeed": "x.json"}, "deepspeed", "resources.num_workers"),
+        ({"deepspeed": "x.json"}, "deepspeed", "a fit is one process"),
         ({"accelerator_config": "/etc/passwd"}, "accelerator_config", "must be a mapping"),
         ({"learning_rate": "fast"}, "learning_rate", "should be a valid number"),
         ({"learning_rate": -1}, "learning_rate", "must be at least 0; given: -1"),
