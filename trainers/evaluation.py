@@ -14,6 +14,8 @@ from registry.document import Gate
 from registry.errors import RowsUnusable
 from trainers.row_keys import mix
 
+#: Where a version's detail says what kind of target it was trained on.
+LEARNS = "learns"
 #: Any fixed number: so that the order has nothing to do with how keys are made.
 _SALT = 0x5EED_0F_5917
 #: 0.72 - 0.70 is a little more than 0.02 in binary.
@@ -88,6 +90,22 @@ def gate(
     if drop > promote.max_drop + _ROUNDING:
         return Decision(False, f"{shown} is {against}: more than max_drop {_number(promote.max_drop)}")
     return Decision(True, f"{shown} is {', '.join([*said, against])} (max_drop {_number(promote.max_drop)})")
+
+
+def turned(learns: str | None, live: str | None) -> Decision | None:
+    """A refusal, where the same document makes a model of another kind than the live one of these rows: a single value
+    in the target can turn labels into numbers, and whoever uses the model would get something else than before.
+
+    Args:
+        learns, live: `LEARNS` of the version and of the live one of the same document; None: it doesn't say.
+    """
+    if learns is None or live is None or learns == live:
+        return None
+    return Decision(
+        False,
+        f"it learned {learns} where the live version learned {live}, of the same document: did a value of another kind "
+        "get into the target? Mend the rows, or edit the document (a loss, for example) if it is meant",
+    )
 
 
 def _number(value: float) -> str:

@@ -29,7 +29,7 @@ from registry.stores import open_store
 from trainers.capture import captured
 from trainers.catalog import trainer
 from trainers.checkpoints import FitCheckpoints
-from trainers.evaluation import Decision, gate
+from trainers.evaluation import LEARNS, Decision, gate, turned
 from trainers.executor import FitOrder
 from trainers.loading import Read, load
 from trainers.predict import load_version
@@ -145,7 +145,7 @@ class _Run:
         except Cancelled:
             self._keep(fitted, read)
             raise
-        return self._describe(digest, read, fitted, metrics, self._gate(metrics))
+        return self._describe(digest, read, fitted, metrics, self._gate(fitted, metrics))
 
     def _fitted(self, read: Read) -> Fitted:
         """Trained; once more from the beginning, where what an earlier attempt left is of no use."""
@@ -222,9 +222,12 @@ class _Run:
             return {}
         return self._trainer.evaluate(self._document, fitted, held, metrics_of(self._document.validation))
 
-    def _gate(self, metrics: Mapping[str, float]) -> Decision:
+    def _gate(self, fitted: Fitted, metrics: Mapping[str, float]) -> Decision:
         validation = self._document.validation
-        decision = gate(validation.promote if validation else "always", metrics, self._live_metrics())
+        live = self._live()
+        decision = self._turned(fitted, live) or gate(
+            validation.promote if validation else "always", metrics, live.draft.metrics if live else None
+        )
         if not decision.promoted:
             self._report.line(f"not promoted: {decision.why}")
         return decision
@@ -246,9 +249,14 @@ class _Run:
             detail={**fitted.detail, "host_pid": os.getpid()},
         )
 
-    def _live_metrics(self) -> Mapping[str, float] | None:
+    def _turned(self, fitted: Fitted, live: Version | None) -> Decision | None:
+        if live is None or live.spec_hash != self._order.fit.spec_hash:
+            return None
+        return turned(fitted.detail.get(LEARNS), live.draft.detail.get(LEARNS))
+
+    def _live(self) -> Version | None:
         try:
-            return self._store.versions.live(self._document.id).draft.metrics
+            return self._store.versions.live(self._document.id)
         except NotFound:
             return None
 

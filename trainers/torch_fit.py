@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from registry.errors import Cancelled, TrainingFailed
+from trainers.evaluation import LEARNS
 from trainers.sklearn_detail import MANY
 from trainers.spool import Rows
 from trainers.torch_columns import Survey, survey
@@ -235,6 +236,7 @@ def _fitted(training: Training, plan: Plan, loop: Loop) -> FittedModule:
     module = plan.whole.module
     detail: dict[str, Any] = {
         "module": type(module).__name__,
+        LEARNS: "labels" if target.labelled else target.kind,
         "parameters": sum(each.numel() for each in module.parameters()),
         "epochs": place.epoch + (1 if place.batch else 0),
         "steps": place.step,

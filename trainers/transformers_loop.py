@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from registry.errors import Cancelled, RefitdError, TrainingFailed, Untrusted
 from trainers import transformers_checkpoints
+from trainers.evaluation import LEARNS
 from trainers.sklearn_detail import last_lines, told
 from trainers.trainer import Interrupted, Training
 from trainers.transformers_arguments import make
@@ -171,7 +172,7 @@ def _finished(trainer: RowsTrainer, fitted: FittedPipeline, use_cache: bool | No
     model = merged(model).eval()
     if use_cache is not None:
         model.config.use_cache = use_cache
-    state, detail = trainer.state, dict(fitted.detail)
+    state, detail = trainer.state, {**fitted.detail, LEARNS: fitted.goal.kind.value}
     detail |= {
         "class": type(model).__name__,
         "parameters": sum(each.numel() for each in model.parameters()),

@@ -334,3 +334,20 @@ def test_settings_fill_in_what_is_not_given(monkeypatch: pytest.MonkeyPatch, mon
 
 def test_no_password_in_what_is_shown() -> None:
     assert "canary" not in repr(refitd.connect("mongodb://u:canary@127.0.0.1:1/shop"))
+
+
+def test_a_stray_label_does_not_go_live(db: refitd.Database, shop: Shop) -> None:
+    """One 2 among 0 and 1 makes numbers of labels: that is told, and who predicts gets what they got before."""
+    shop.customers.update_many({}, [{"$set": {"left": {"$cond": ["$churned", 1, 0]}}}])
+    linear = {"class": "torch.nn.Linear", "params": {"in_features": 1, "out_features": 1}}
+
+    def fit_module() -> refitd.Module:
+        return refitd.Module("left", linear).fit(X="age", y="left", select=GERMANS, db=db, max_epochs=1)
+
+    assert set(fit_module().predict([{"age": 20}]).tolist()) <= {0, 1}
+    shop.customers.update_one({"country": "DE"}, {"$set": {"left": 2}})
+    fit_module()
+    newest, first = db.versions("left")
+    assert (first["live"], newest["live"]) == (True, False)
+    assert "learned numbers where the live version learned labels" in db.store.versions.get("left", 2).draft.gate
+    assert set(db.load("left").predict([{"age": 20}]).tolist()) <= {0, 1}

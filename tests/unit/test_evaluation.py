@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from registry.document import Gate
 from registry.errors import RowsUnusable
-from trainers.evaluation import gate, split
+from trainers.evaluation import gate, split, turned
 
 KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=200, unique=True).map(
     lambda keys: np.array(keys, np.uint64)
@@ -123,3 +123,21 @@ def test_a_metric_that_was_not_computed() -> None:
     assert decision.why == "accuracy, which `promote` asks for, was not computed (computed: f1)"
     assert gate(bounds(max_drop=0.5), {"accuracy": 0.9}, {"f1": 0.1}).promoted
     assert gate("always", {}, None).promoted
+
+
+@pytest.mark.parametrize(
+    ("learns", "live", "refused"),
+    [
+        ("labels", "labels", False),
+        ("numbers", "labels", True),
+        ("labels", None, False),
+        (None, "labels", False),
+        ("labels", "numbers", True),
+    ],
+)
+def test_a_model_does_not_turn_into_another_kind_unseen(learns: str | None, live: str | None, refused: bool) -> None:
+    decision = turned(learns, live)
+    assert (decision is not None) == refused
+    if decision is not None:
+        assert not decision.promoted
+        assert f"learned {learns} where the live version learned {live}" in decision.why
