@@ -57,9 +57,10 @@ class Pace:
         }
         figures |= {f"val_{name}": value for name, value in place.values.items()}
         message = f"epoch {max(1, epoch)}/{self._epochs}{shown}"
-        if now - self._logged >= _LINE_EVERY_S or place.step >= self._steps:
-            self._logged = now
-            judged = "".join(f", {name} {value:.4g}" for name, value in place.values.items())
+        ended = place.step >= self._steps and self._logged < float("inf")
+        if now - self._logged >= _LINE_EVERY_S or ended:
+            self._logged = float("inf") if ended else now
+            judged = "".join(f", val_{name} {value:.4g}" for name, value in place.values.items())
             self._report.line(f"{message}{judged}, {self.rows / elapsed:,.0f} samples/s")
         self._report.progress(place.step / self._steps, message, **figures)
 

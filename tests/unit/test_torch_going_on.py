@@ -14,7 +14,7 @@ from torch import nn
 
 from registry.document import ModelDocument
 from registry.errors import Cancelled, TimeLimit
-from tests.fixtures.training import TRUST, KeptCheckpoints, Recorder, Shelf, rows_of, training
+from tests.fixtures.training import TRUST, KeptCheckpoints, Recorder, Shelf, rows_of, said, training
 from trainers import spool
 from trainers.rows import KEY
 from trainers.torch import TorchTrainer
@@ -141,7 +141,7 @@ def test_a_lost_fit_goes_on_as_if_it_had_not_been_lost(after: int, keywords: dic
     assert state is not None
     report = Recorder()
     going_on = fit(of, held=held, checkpoints=KeptCheckpoints(kept.data), report=report)
-    assert report.lines == [f"goes on at step {state['place']['step']}, where an earlier attempt kept a checkpoint"]
+    assert said(report) == [f"goes on at step {state['place']['step']}, where an earlier attempt kept a checkpoint"]
     assert weights(going_on) == weights(whole)
     assert going_on.detail == whole.detail
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_can_t_be_read_is_told_and_left() -> None:
     report = Recorder()
     spoilt = KeptCheckpoints(b"PK\x03\x04 something else")
     fitted = fit(document(), checkpoints=spoilt, report=report)
-    assert report.lines == ["the earlier attempt's checkpoint can't be read; begins at the beginning"]
+    assert said(report) == ["the earlier attempt's checkpoint can't be read; begins at the beginning"]
     assert weights(fitted) == weights(fit(document()))
 
 
@@ -213,7 +213,7 @@ def test_without_rows_held_out_the_training_loss_decides() -> None:
     report = Recorder()
     of = document(max_epochs=60, no_improve_then_stop=1)
     fitted = fit(of, report=report)
-    assert report.lines == ["no rows are held out: the training loss decides when nothing improves any more"]
+    assert said(report) == ["no rows are held out: the training loss decides when nothing improves any more"]
     assert fitted.detail["stopped"] == "no better loss in 1 validations"
 
 
@@ -286,7 +286,7 @@ def test_a_fit_begins_with_the_live_version_s_weights() -> None:
     still = document(optimizer="SGD", optimizer_kwargs={"lr": 0.0}, max_epochs=1)
     fitted = fit(still, start=live, report=report)
     assert weights(fitted) == weights(live)
-    assert report.lines == ["begins with the weights of the live version"]
+    assert said(report) == ["begins with the weights of the live version"]
 
 
 def test_weights_that_don_t_fit_are_left() -> None:
@@ -294,7 +294,7 @@ def test_weights_that_don_t_fit_are_left() -> None:
     wider = document({"class": "torch.nn.Linear", "params": {"in_features": 2, "out_features": 1, "bias": False}})
     report = Recorder()
     fit(wider, start=live, report=report)
-    assert report.lines == [
+    assert said(report) == [
         "begins from scratch: the live version's weights don't fit, its weights are named otherwise (bias)"
     ]
 

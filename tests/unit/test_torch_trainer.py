@@ -15,7 +15,7 @@ from torch import nn
 
 from registry.document import ModelDocument
 from registry.errors import RowsUnusable, TrainingFailed
-from tests.fixtures.training import TRUST, KeptCheckpoints, Recorder, Shelf, loader, rows_of, training
+from tests.fixtures.training import TRUST, KeptCheckpoints, Recorder, Shelf, loader, rows_of, said, training
 from trainers.evaluation import split
 from trainers.rows import KEY
 from trainers.torch import TorchTrainer
@@ -476,4 +476,4 @@ def test_warnings_are_lines_of_the_log() -> None:
 
     report = Recorder()
     fit(document(Warns(2, 1), shelf, train_y="sum"), shelf=shelf, report=report)
-    assert report.lines == ["UserWarning: mind the gap"]
+    assert said(report) == ["UserWarning: mind the gap"]
