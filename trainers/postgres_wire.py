@@ -7,6 +7,7 @@ psycopg takes over where it is not installed, or does not know a type. What come
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from trainers.postgres_columns import from_values
 
 #: Selects run as this role, where there is one and the login may become it.
 ROLE = READER
+#: How the client library says that there is no connection any more: it has no code for that.
+_BROKEN = re.compile(
+    r"server closed the connection|terminating connection|connection to server|SSL connection has been"
+)
 #: psycopg's rows of one batch.
 _ROWS = 20_000
 #: Seconds after which a statement is cancelled from here, if the server's own limit did not end it.
@@ -145,7 +150,7 @@ def by_adbc(job: Job) -> Iterator[pa.RecordBatch]:
                     begun = True
                     yield batch
     except (driver.Error, pa.ArrowException) as error:
-        if begun or getattr(error, "sqlstate", None):
+        if begun or getattr(error, "sqlstate", None) or _BROKEN.search(str(error)):
             raise
         raise Refused from error  # the server didn't say it
 
