@@ -281,13 +281,13 @@ def test_a_consumer_that_stalls_is_not_disconnected(
     """With little room, so that the receiver has stopped reading meanwhile."""
     monkeypatch.setattr(pg_stream, "WAITING_BYTES", 100_000)
     monkeypatch.setattr(pg_stream, "CHUNK_BYTES", 50_000)
-    pg.execute(sql.SQL("ALTER DATABASE {} SET wal_sender_timeout = '1s'").format(sql.Identifier(pg.info.dbname)))
+    pg.execute(sql.SQL("ALTER DATABASE {} SET wal_sender_timeout = '4s'").format(sql.Identifier(pg.info.dbname)))
     reader = Reader(postgres_uri, slot, create_slot(postgres_uri, slot).consistent_point)
     pid = one(pg, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", slot)
     pg.execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i")
-    replied = "SELECT max(reply_time) > %s::timestamptz + '2.5 s' FROM pg_stat_replication WHERE pid = %s"
+    replied = "SELECT max(reply_time) > %s::timestamptz + '6 s' FROM pg_stat_replication WHERE pid = %s"
     begun = one(pg, "SELECT clock_timestamp()")
-    wait_until(lambda: one(pg, "SELECT clock_timestamp() > %s::timestamptz + '3 s'", begun))
+    wait_until(lambda: one(pg, "SELECT clock_timestamp() > %s::timestamptz + '9 s'", begun))
     assert one(pg, replied, begun, pid)
     receiver = reader.stream._receiver
     assert receiver is not None
