@@ -16,6 +16,7 @@ from registry.code import HOW_TO_SIGN, KEY_SETTING, Custom, Key, Vouching, writt
 from registry.errors import SettingsInvalid, Untrusted
 from registry.trust import Trust
 
+#: A key with fewer characters is warned of.
 _LEAST_KEY = 16
 
 
@@ -29,13 +30,13 @@ def read_key(path: Path) -> Key:
 
 
 def checked_key(secret: bytes, what: str) -> Key:
-    """The key. Raises `SettingsInvalid`: so short that who sees a signature could guess it."""
+    """The key. Warns of one so short that who sees a signature could guess it. Raises `SettingsInvalid`: it is empty."""
     secret = secret.strip()
+    advice = "`openssl rand -hex 32` makes a good one"
+    if not secret:
+        raise SettingsInvalid(f"{what} is empty, and anybody could sign with that: {advice}")
     if len(secret) < _LEAST_KEY:
-        raise SettingsInvalid(
-            f"{what} holds {len(secret)} characters, and a signing key has {_LEAST_KEY} at least: "
-            "`openssl rand -hex 32` makes a good one"
-        )
+        warnings.warn(f"{what} is so short that who reads a document may guess it: {advice}", stacklevel=2)
     return Key(secret)
 
 

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 import refitd
-from tests.fixtures.datastores import Datastore
+from tests.fixtures.datastores import ONE_OF_EACH, Datastore
 from tests.fixtures.servers import ROOT
 from tests.fixtures.subject import Subject, row
 from tests.fixtures.waiting import wait_fresh, wait_state
+
+pytestmark = pytest.mark.parametrize("kind", ONE_OF_EACH, indirect=True)
 
 
 class Bomb:

@@ -72,6 +72,7 @@ CHANGES: tuple[Callable[[Subject], Any], ...] = (
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_changes_made_while_it_is_down_count(fitted: Subject, how: str) -> None:
+    fitted.edit(**{"retrain.quiet": "2s"})  # all are told before the first of them leads to a fit
     fitted.daemon.kill() if how == "killed" else fitted.daemon.stop()
     for act in CHANGES:
         act(fitted)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.daemon import Daemons
-from tests.fixtures.datastores import Datastore
+from tests.fixtures.datastores import ONE_OF_EACH, Datastore
 from tests.fixtures.hub import tiny_hub
 from tests.fixtures.servers import ROOT
 from tests.fixtures.tiny_transformers import BAD, GOOD
+
+pytestmark = pytest.mark.parametrize("kind", ONE_OF_EACH, indirect=True)
 
 SCRIPT = Path(__file__).parent / "scripts" / "snippets.py"
 NUMBERS = "id bigint PRIMARY KEY, input double precision[], label text, weight double precision"
@@ -46,7 +48,7 @@ def fill(store: Datastore) -> dict[str, object]:
 
 @pytest.mark.timeout(400)
 def test_the_snippets_run_word_for_word(datastore: Datastore, daemons: Daemons, tmp_path: Path) -> None:
-    env = {**tiny_hub(tmp_path), "REFITD_SIGNING_KEY": "the operator's"}
+    env = {**tiny_hub(tmp_path), "REFITD_SIGNING_KEY": "a key of the operator's"}
     daemons(env=env).start()
     selects = fill(datastore)
     done = subprocess.run(

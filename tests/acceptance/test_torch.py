@@ -14,10 +14,12 @@ from sklearn.datasets import load_digits
 
 import refitd
 from tests.fixtures.daemon import DaemonProcess, Daemons
-from tests.fixtures.datastores import Datastore
+from tests.fixtures.datastores import ONE_OF_EACH, Datastore
 from tests.fixtures.waiting import wait_for, wait_fresh, wait_state
 
-KEY = "the operator's"
+pytestmark = pytest.mark.parametrize("kind", ONE_OF_EACH, indirect=True)
+
+KEY = "a key of the operator's"
 DIGITS = "id bigint PRIMARY KEY, image double precision[], digit bigint"
 CNN = {
     "class": "torch.nn.Sequential",

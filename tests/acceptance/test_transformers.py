@@ -9,9 +9,11 @@ import pytest
 
 import refitd
 from tests.fixtures.daemon import Daemons
-from tests.fixtures.datastores import Datastore
+from tests.fixtures.datastores import ONE_OF_EACH, Datastore
 from tests.fixtures.tweets import minilm, tweets
 from tests.fixtures.waiting import wait_fresh
+
+pytestmark = pytest.mark.parametrize("kind", ONE_OF_EACH, indirect=True)
 
 #: Half of the tweets are of either mood, so who always says one of them is right this often.
 MAJORITY = 0.5
