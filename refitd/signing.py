@@ -30,7 +30,7 @@ def read_key(path: Path) -> Key:
 
 
 def checked_key(secret: bytes, what: str) -> Key:
-    """The key. Warns of one so short that who sees a signature could guess it. Raises `SettingsInvalid`: it is empty."""
+    """The key. Warns of one so short that it can be guessed from a signature. Raises `SettingsInvalid`: it is empty."""
     secret = secret.strip()
     advice = "`openssl rand -hex 32` makes a good one"
     if not secret:
