@@ -207,7 +207,7 @@ class _Run:
 
     def _keep(self, fitted: Fitted, read: Read) -> None:
         """What a cancelled fit has to show becomes a version that is live for nobody, unless somebody pins it."""
-        decision = Decision(False, "its fit was cancelled: this is the best that it had by then")
+        decision = Decision(False, "its fit was cancelled: this is what it had learned by then")
         try:
             digest = self._store.artifacts.put(self._trainer.save(fitted))
             draft = self._describe(digest, read, fitted, {}, decision)

@@ -9,7 +9,7 @@ from registry.postgres import work
 from registry.postgres.connection import Connection
 from registry.postgres.pending import covered_by, is_older
 from registry.postgres.rows import fit_of, jsonb, listed, pending_of, row_of, version_of
-from registry.postgres.session import Session
+from registry.postgres.session import Row, Session
 from registry.records import Fit, FitState, Pending, Version, VersionDraft, sources
 
 _CLAIM = f"SELECT {listed(Fit)} FROM refitd.fits WHERE id = %s AND token = %s FOR UPDATE"
@@ -37,14 +37,7 @@ def publish(connection: Connection, fit: str, token: str, draft: VersionDraft) -
     """
 
     def work_on(session: Session) -> Version:
-        claim, pending, beside = (
-            session.send(_CLAIM, (fit, token)),
-            session.send(_PENDING, {"fit": fit}),
-            session.send(_BESIDE, (fit,)),
-        )
-        moment = work.moment_of(session)
-        found, row, said = claim.fetchone(), pending.fetchone(), beside.fetchone()
-        claimed = fit_of(found) if found else None
+        claimed, row, said, moment = _asked(session, fit, token)
         if claimed is not None and claimed.state is FitState.PUBLISHED and (before := session.row(_PUBLISHED, (fit,))):
             return version_of(before)
         state = pending_of(row) if row else None
@@ -66,14 +59,7 @@ def keep(connection: Connection, fit: str, token: str, draft: VersionDraft) -> V
     """Insert the version, and nothing else. See `registry.store.Fits.keep`."""
 
     def work_on(session: Session) -> Version:
-        claim, pending, beside = (
-            session.send(_CLAIM, (fit, token)),
-            session.send(_PENDING, {"fit": fit}),
-            session.send(_BESIDE, (fit,)),
-        )
-        moment = work.moment_of(session)
-        found, row, said = claim.fetchone(), pending.fetchone(), beside.fetchone()
-        claimed = fit_of(found) if found else None
+        claimed, row, said, moment = _asked(session, fit, token)
         if claimed is None or str(claimed.state) not in sources(FitState.PUBLISHED) or row is None:
             raise Fenced(f"the fit {fit} has ended, or is somebody else's: nothing of it is kept")
         if not (said and said["known"]):
@@ -86,6 +72,18 @@ def keep(connection: Connection, fit: str, token: str, draft: VersionDraft) -> V
         return version
 
     return connection.transaction(work_on)
+
+
+def _asked(session: Session, fit: str, token: str) -> tuple[Fit | None, Row | None, Row | None, work.Moment]:
+    """The fit, its model's pending row, what stands beside them, and when: one round trip, both rows locked."""
+    claim, pending, beside = (
+        session.send(_CLAIM, (fit, token)),
+        session.send(_PENDING, {"fit": fit}),
+        session.send(_BESIDE, (fit,)),
+    )
+    moment = work.moment_of(session)
+    found, row, said = claim.fetchone(), pending.fetchone(), beside.fetchone()
+    return (fit_of(found) if found else None), row, said, moment
 
 
 def _version(claimed: Fit, number: int, now: datetime, draft: VersionDraft) -> Version:
